@@ -1,0 +1,56 @@
+# Everything below sets itself up from make and Python 3.11 or newer; nothing needs to be installed first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(VENV)/.app ## Process the sample files and show what came out
+	@$(BIN)/python examples/demo.py
+
+serve: $(VENV)/.app ## Run the service on http://127.0.0.1:$(PORT) (PORT=... for another)
+	@$(BIN)/bulletproof serve --port $(PORT)
+
+test: $(VENV)/.dev ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and the floors of the architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Run the benchmarks and write benchmarks/results/
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew and write requirements/*.lock
+	@$(BIN)/python requirements/lock.py
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed: $(PYTHON) is older or missing. Say which to use: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.app: requirements/app.lock pyproject.toml | $(BIN)/python
+	@echo "Installing bulletproof into $(VENV) (once, about a minute) ..."
+	@$(PIP) install --require-hashes -r requirements/app.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.app
+	@echo "Installing the test and lint tools into $(VENV) (once, about a minute) ..."
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@

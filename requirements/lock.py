@@ -1,0 +1,30 @@
+"""Write the lock files: exact versions and hashes, never an address.
+
+``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
+resolved together so that both can live in one environment.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def compile_lock(name: str, *arguments: str) -> None:
+    """Resolve for every platform and for Python 3.11 and newer."""
+    command = [
+        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11",
+        "--generate-hashes", "--no-emit-index-url", "--no-header", "--quiet", *arguments,
+        "--output-file", f"requirements/{name}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 -- our own command, no outside input
+
+
+if __name__ == "__main__":
+    compile_lock("app.lock", "--extra", "all", "--group", "build")
+    compile_lock(
+        "dev.lock", "--extra", "all", "--group", "build", "--group", "test", "--group", "lint",
+        "--constraint", "requirements/app.lock",
+    )  # fmt: skip
+    sys.stdout.write("requirements/app.lock and requirements/dev.lock are up to date\n")
