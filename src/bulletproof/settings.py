@@ -1,0 +1,122 @@
+"""Everything that can be set, read from the environment with the prefix ``BULLETPROOF_``."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bulletproof.errors import ConfigurationError
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """Settings of the service, the command line and the library; all have a default.
+
+    Example:
+        >>> Settings(max_upload_bytes=1024).max_upload_bytes
+        1024
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BULLETPROOF_", extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(Path(".bulletproof"), description="Folder of the database, models and other state.")
+    database_url: SecretStr | None = Field(
+        None, description="Database of the results; SQLite in the data folder when not set."
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys that may use the service, separated by commas. Without any, only this machine may."
+    )
+
+    llm_base_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("BULLETPROOF_LLM_BASE_URL", "OPENAI_BASE_URL"),
+        description="Address of an OpenAI-compatible server, such as http://localhost:11434/v1.",
+    )
+    llm_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("BULLETPROOF_LLM_API_KEY", "OPENAI_API_KEY"),
+        description="Key for that server; not needed by most local ones.",
+    )
+    llm_model: str = Field("gpt-4o-mini", description="Model to ask.")
+    llm_timeout: float = Field(30.0, gt=0, description="Seconds one call to the LLM may take.")
+    llm_batch_size: int = Field(16, ge=1, le=256, description="Texts sent to the LLM in one call.")
+    llm_concurrency: int = Field(4, ge=1, le=256, description="Calls to the LLM under way at the same time.")
+    llm_max_attempts: int = Field(3, ge=1, le=10, description="Attempts for one call to the LLM.")
+    llm_fallback: bool = Field(True, description="Whether the local model answers when the LLM fails.")
+
+    max_upload_bytes: int = Field(25 * MIB, ge=1, description="Largest upload over HTTP, in bytes.")
+    max_file_bytes: int = Field(8192 * MIB, ge=1, description="Largest file on the command line, in bytes.")
+    max_decompressed_bytes: int = Field(
+        250 * MIB, ge=1, description="Largest size of a compressed upload once unpacked, in bytes."
+    )
+    max_text_chars: int = Field(20_000, ge=1, description="Longest text that is analysed, in characters.")
+    max_rejected_share: float = Field(
+        0.5, gt=0, le=1, description="Share of bad rows above which the whole file is refused."
+    )
+    inline_results: int = Field(
+        1000, ge=0, description="Results in the answer of POST /process; the rest is at GET /results."
+    )
+    max_concurrent_uploads: int = Field(8, ge=1, description="Uploads processed at the same time by one worker.")
+    max_queued_uploads: int = Field(64, ge=0, description="Uploads that may wait; more are refused with 503.")
+    upload_timeout: float = Field(300.0, gt=0, description="Seconds one upload may take, reading and analysing.")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("BULLETPROOF_PORT", "PORT"),
+        description="Port to listen on.",
+    )
+    log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto by terminal.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("database_url", "llm_base_url", "llm_api_key", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @property
+    def llm_configured(self) -> bool:
+        """Whether there is an LLM to ask."""
+        return self.llm_base_url is not None or self.llm_api_key is not None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        **overrides: Values that win over the environment.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A value is not allowed; names the variable and says what is expected.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False))
+        raise ConfigurationError(f"wrong setting: {problems}") from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "?"
+    return name if name.isupper() else f"BULLETPROOF_{name.upper()}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return load_settings()
