@@ -1,0 +1,229 @@
+"""What a retry decides after each try; nothing here waits or calls."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bulletproof.errors import CircuitOpenError, DeadlineExceededError
+from bulletproof.errors.headers import retry_after_of, should_retry_of
+from bulletproof.resilience.deadlines import remaining
+
+if TYPE_CHECKING:
+    from bulletproof.resilience.retry import RetryPolicy
+
+_log = logging.getLogger("bulletproof.resilience")
+
+_KEPT = 10  # earlier errors attached to the last one
+_NOTE = "retry: "
+# By way of the class, because an exception may forbid setting attributes.
+_set_context = BaseException.__dict__["__context__"].__set__
+_set_suppressed = BaseException.__dict__["__suppress_context__"].__set__
+_CHAIN = 32  # links followed when looking for the end of a chain
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEvent:
+    """What a hook is told.
+
+    Args:
+        name: Name of the function.
+        attempt: The try that has just ended, from 1.
+        error: What it raised; None when its result was not wanted.
+        wait: Seconds until the next try; None when there is none.
+        reason: Why there is none, in words; empty when there is one.
+    """
+
+    name: str
+    attempt: int
+    error: Exception | None
+    wait: float | None
+    reason: str = ""
+
+
+class Course:
+    """One call on its way through its tries.
+
+    Args:
+        policy: The rules.
+        name: Name of the function, for hooks and notes.
+    """
+
+    __slots__ = ("_earlier", "_entered", "_name", "_policy", "_retrying", "_waited", "attempt")
+
+    def __init__(self, policy: "RetryPolicy", name: str) -> None:
+        self._policy = policy
+        self._name = name
+        self._earlier: list[Exception] = []
+        self._waited = 0.0
+        self._entered = False
+        self._retrying = False
+        self.attempt = 1
+
+    def open(self) -> None:
+        """Count the call into the budget."""
+        if self._policy.budget is not None:
+            self._policy.budget.enter()
+            self._entered = True
+
+    def allowance(self) -> tuple[float | None, bool]:
+        """Return the seconds for the next try (None: no limit), and whether the whole deadline ends with them.
+
+        Raises:
+            DeadlineExceededError: Nothing is left.
+        """
+        policy = self._policy
+        if policy.deadline is None and policy.attempt_timeout is None:
+            return None, False
+        left = remaining()
+        if left == 0:
+            raise DeadlineExceededError(f"no time is left to call {self._name}")
+        if left is None or (policy.attempt_timeout is not None and policy.attempt_timeout < left):
+            return policy.attempt_timeout, False
+        return left, True
+
+    def failed(self, error: Exception) -> float | None:
+        """Decide after an error.
+
+        Returns:
+            Seconds to wait before the next try; None to raise the error now, with the earlier ones attached.
+        """
+        wait, reason = self._judge(error)
+        if wait is None:
+            if self.attempt > 1 or reason:
+                _attach(error, self._earlier, f"gave up after try {self.attempt}: {reason or 'not worth a retry'}")
+            self._end(error, reason or "the error is not worth a retry")
+        else:
+            self._earlier.append(error)
+            del self._earlier[:-_KEPT]
+            self._go_on(error, wait)
+        return wait
+
+    def returned(self, result: Any) -> float | None:
+        """Decide after a result.
+
+        Returns:
+            Seconds to wait before the next try; None to return the result.
+        """
+        unwanted = self._policy.retry_on_result
+        if unwanted is None or not unwanted(result):
+            self.close()
+            return None
+        wait, reason = self._plan(None)
+        if wait is None:
+            self._end(None, reason)
+        else:
+            self._go_on(None, wait)
+        return wait
+
+    def close(self) -> None:
+        """Let go of the earlier errors, whose tracebacks hold the caller's frame, and of the budget."""
+        self._earlier.clear()
+        self._release()
+        if self._entered and self._policy.budget is not None:
+            self._entered = False
+            self._policy.budget.leave()
+
+    def _judge(self, error: Exception) -> tuple[float | None, str]:
+        if isinstance(error, CircuitOpenError):
+            return None, "the circuit is open" if self.attempt > 1 else ""
+        if not self._policy.wants(error):
+            return None, ""
+        return self._plan(error)
+
+    def _plan(self, error: Exception | None) -> tuple[float | None, str]:
+        policy = self._policy
+        self._release()
+        if self.attempt >= policy.max_attempts:
+            return None, "no tries left" if policy.max_attempts > 1 else ""
+        wait = policy.waits.wait(self.attempt - 1, self._waited, policy.draw)
+        asked = None if error is None else _asked_wait(error, policy)
+        if asked is not None:
+            if asked > policy.max_retry_after:
+                return None, f"asked to wait {asked:.0f} s, at most {policy.max_retry_after:g} s are allowed"
+            wait = asked
+        left = remaining()
+        if left is not None and wait >= left:
+            return None, f"a wait of {wait:.3g} s does not fit into the {left:.3g} s left"
+        if policy.budget is not None:
+            if not policy.budget.acquire():
+                return None, "the retry budget is used up"
+            self._retrying = True
+        return wait, ""
+
+    def _go_on(self, error: Exception | None, wait: float) -> None:
+        event = RetryEvent(self._name, self.attempt, error, wait)
+        _log.info(
+            "%s: try %d of %d failed with %s, the next one in %.3g s",
+            self._name,
+            self.attempt,
+            self._policy.max_attempts,
+            "an unwanted result" if error is None else type(error).__qualname__,
+            wait,
+        )
+        _tell(self._policy.on_retry, event)
+        self._waited = wait
+        self.attempt += 1
+
+    def _end(self, error: Exception | None, reason: str) -> None:
+        self.close()
+        _tell(self._policy.on_giveup, RetryEvent(self._name, self.attempt, error, None, reason))
+
+    def _release(self) -> None:
+        if self._retrying and self._policy.budget is not None:
+            self._retrying = False
+            self._policy.budget.release()
+
+
+def _asked_wait(error: Exception, policy: "RetryPolicy") -> float | None:
+    asked = retry_after_of(error, now=policy.now)
+    return asked if asked is not None and 0 < asked < float("inf") else None
+
+
+def _tell(hook: Callable[[RetryEvent], Any] | None, event: RetryEvent) -> None:
+    if hook is None:
+        return
+    try:
+        hook(event)
+    except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
+        _log.exception("a retry hook of %s failed; the call goes on", event.name)
+
+
+def forbidden(error: Exception) -> bool:
+    """Tell whether the service itself said that a retry is pointless (``x-should-retry: false``)."""
+    return should_retry_of(error) is False
+
+
+def _attach(error: Exception, earlier: list[Exception], note: str) -> None:
+    lines = [f"{_NOTE}{note}"]
+    lines += [f"{_NOTE}before that {type(one).__qualname__}: {one!s:.200}" for one in reversed(earlier)]
+    # Not add_note(): an exception may forbid setting attributes, and one raised again and again must not grow.
+    notes = error.__dict__.setdefault("__notes__", [])
+    if isinstance(notes, list):
+        notes[:] = [line for line in notes if not (isinstance(line, str) and line.startswith(_NOTE))] + lines
+    later: BaseException = error
+    for one in reversed(earlier):
+        later = _link(later, one)
+
+
+def _link(later: BaseException, earlier: BaseException) -> BaseException:
+    """Hang one error behind another and return the one to hang the next behind; never makes a ring."""
+    held = {id(node) for node in _chain(earlier)}
+    chain = _chain(later)
+    end = chain[-1]
+    if len(chain) == _CHAIN or any(id(node) in held for node in chain):
+        return later
+    # Suppressed, so that it is neither printed at length nor taken for the cause of the last error.
+    _set_context(end, earlier)
+    _set_suppressed(end, True)
+    return earlier
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while len(chain) < _CHAIN:
+        following = chain[-1].__cause__ or chain[-1].__context__
+        if following is None or any(following is node for node in chain):
+            break
+        chain.append(following)
+    return chain

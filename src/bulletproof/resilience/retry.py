@@ -1,0 +1,342 @@
+"""Try again what is worth trying again."""
+
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from bulletproof.errors import AIError, classify
+from bulletproof.resilience.attempts import Course, RetryEvent, forbidden
+from bulletproof.resilience.backoff import Backoff, Strategy, drawer, require
+from bulletproof.resilience.budget import RetryBudget
+from bulletproof.resilience.callables import kind_of, name_of
+from bulletproof.resilience.deadlines import Clock, current, hand_down
+from bulletproof.resilience.pausing import Sleep, pause, pause_async
+from bulletproof.resilience.streams import retried_async_stream, retried_stream
+from bulletproof.resilience.timelimit import within
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Wanted = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+Hook = Callable[[RetryEvent], Any]
+
+_log = logging.getLogger("bulletproof.resilience")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Try a call again while that is worth it, waiting longer each time.
+
+    A decorator for plain and coroutine functions, generators and async generators (these are tried again only
+    before their first item). It keeps no state between calls, so one policy serves any number of functions,
+    threads and tasks. The last error is raised as it is; the earlier ones stay reachable through ``__context__``,
+    and its notes say how many tries there were and why no more.
+
+    Args:
+        max_attempts: Calls in all, the first one included.
+        base_delay: Seconds of the first wait, before jitter.
+        max_delay: Most seconds of a computed wait; None for no cap.
+        factor: What each wait is longer than the one before.
+        jitter: ``full``, ``equal``, ``additive``, ``none`` or ``decorrelated``; see ``Backoff``.
+        deadline: Seconds for everything, waits included. A wait that would not end in time is not begun, and each
+            try is told what is left.
+        attempt_timeout: Seconds for each try. A coroutine is interrupted (``ServiceTimeoutError``); plain code
+            cannot be, and finds its limit in ``remaining()``.
+        retry_on: Which errors: a type, several, or a predicate. By default those ``classify`` calls retryable.
+        budget: Share of calls that may be retrying at the same time.
+        max_retry_after: Longest ``Retry-After`` in seconds that is waited for; beyond it there is no retry.
+        backoff: ``exponential``, ``constant`` or ``decorrelated``.
+        retry_on_result: Tells of a result that it is not wanted. The last result is returned when no tries are left.
+        on_retry: Called with a ``RetryEvent`` before each wait.
+        on_giveup: Called with a ``RetryEvent`` when an error is raised, or an unwanted result returned, at last.
+        clock: Gives monotonic seconds.
+        now: Gives the UTC time, for a ``Retry-After`` that is a date.
+        sleep: Waits so many seconds, plain or async.
+        rng: A ``random.Random``, or a function that gives numbers in [0, 1).
+
+    Raises:
+        ValueError: A number or a word makes no sense.
+
+    Example:
+        >>> tries = iter([ConnectionError("unplugged"), ConnectionError("still"), "hello"])
+        >>> @RetryPolicy(max_attempts=3, base_delay=0)
+        ... def ask():
+        ...     answer = next(tries)
+        ...     if isinstance(answer, Exception):
+        ...         raise answer
+        ...     return answer
+        >>> ask()
+        'hello'
+    """
+
+    max_attempts: int = 3
+    base_delay: float = 0.5
+    max_delay: float | None = 8
+    factor: float = 2
+    jitter: Literal["full", "equal", "additive", "none", "decorrelated"] = "full"
+    deadline: float | None = None
+    attempt_timeout: float | None = None
+    retry_on: Wanted | None = None
+    budget: RetryBudget | None = None
+    max_retry_after: float = 120
+    backoff: Strategy = field(default="exponential", kw_only=True)
+    retry_on_result: Callable[[Any], bool] | None = field(default=None, kw_only=True)
+    on_retry: Hook | None = field(default=None, kw_only=True)
+    on_giveup: Hook | None = field(default=None, kw_only=True)
+    clock: Clock = field(default=time.monotonic, kw_only=True, repr=False)
+    now: Callable[[], datetime] = field(default=_utc_now, kw_only=True, repr=False)
+    sleep: Sleep | None = field(default=None, kw_only=True, repr=False)
+    rng: Any = field(default=random, kw_only=True, repr=False)
+    waits: Backoff = field(init=False, repr=False, compare=False)
+    draw: Callable[[], float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
+            raise TypeError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts={self.max_attempts} must be at least 1: the first call is one of them")
+        for name, seconds in (("deadline", self.deadline), ("attempt_timeout", self.attempt_timeout)):
+            if seconds is not None:
+                require(name, seconds, seconds > 0, "above 0 seconds, or None for no limit")
+        if self.max_retry_after != float("inf"):
+            require("max_retry_after", self.max_retry_after, self.max_retry_after >= 0, "at least 0 seconds")
+        _check_wanted(self.retry_on)
+        strategy, jitter = self.backoff, self.jitter
+        if jitter == "decorrelated":
+            strategy, jitter = "decorrelated", "full"
+        keep = object.__setattr__
+        keep(self, "waits", Backoff(self.base_delay, self.max_delay, self.factor, strategy, jitter))
+        keep(self, "draw", drawer(self.rng))
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Protect a function; it keeps its signature, and a coroutine function stays one.
+
+        Raises:
+            TypeError: What is decorated is no function.
+        """
+        kind = kind_of(fn)
+        if kind == "coroutine":
+            wrapper = self._coroutine(fn)
+        elif kind == "plain":
+            wrapper = self._plain(fn)
+        elif kind == "generator":
+            wrapper = retried_stream(self, fn)
+        else:
+            wrapper = retried_async_stream(self, fn)
+        return functools.wraps(fn)(wrapper)
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function, again if need be.
+
+        Args:
+            fn: The function.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What it returned; to be awaited when it is a coroutine function.
+        """
+        return self(fn)(*args, **kwargs)
+
+    def replace(self, **changes: Any) -> "RetryPolicy":
+        """Return a policy that differs in the arguments given."""
+        return replace(self, **changes)
+
+    def wants(self, error: Exception) -> bool:
+        """Tell whether an error is worth another try."""
+        wanted = self.retry_on
+        if wanted is None:
+            return classify(error).retryable
+        if isinstance(wanted, type | tuple):
+            return isinstance(error, wanted) and not forbidden(error)
+        try:
+            return bool(wanted(error)) and not forbidden(error)
+        except Exception:  # noqa: BLE001
+            # The error of the call matters more than that of the predicate.
+            _log.exception("retry_on failed to judge a %s, which is therefore not retried", type(error).__qualname__)
+            return False
+
+    @property
+    def _every_call_is_watched(self) -> bool:
+        return any(one is not None for one in (self.deadline, self.attempt_timeout, self.budget, self.retry_on_result))
+
+    def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        name = name_of(fn)
+        if self._every_call_is_watched:
+
+            async def watched(*args: Any, **kwargs: Any) -> Any:
+                return await self._run_async(Course(self, name), None, fn, args, kwargs)
+
+            return watched
+
+        async def retried(*args: Any, **kwargs: Any) -> Any:
+            # Nothing is set up until the first failure.
+            try:
+                return await fn(*args, **kwargs)
+            except Exception as error:
+                course = Course(self, name)
+                wait = course.failed(error)
+                if wait is None:
+                    raise
+            return await self._run_async(course, wait, fn, args, kwargs)
+
+        return retried
+
+    def _plain(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        name = name_of(fn)
+        if self._every_call_is_watched:
+
+            def watched(*args: Any, **kwargs: Any) -> Any:
+                return self._run(Course(self, name), None, fn, args, kwargs)
+
+            return watched
+
+        def retried(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return fn(*args, **kwargs)
+            except Exception as error:
+                course = Course(self, name)
+                wait = course.failed(error)
+                if wait is None:
+                    raise
+            return self._run(course, wait, fn, args, kwargs)
+
+        return retried
+
+    async def _run_async(
+        self, course: Course, wait: float | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        token = None if self.deadline is None else hand_down(self.deadline, self.clock)
+        course.open()
+        try:
+            while True:
+                if wait is not None:
+                    await pause_async(wait, self.sleep)
+                try:
+                    seconds, last = course.allowance()
+                    if seconds is None:
+                        result = await fn(*args, **kwargs)
+                    else:
+                        result = await within(seconds, fn, args, kwargs, self.clock, last=last)
+                except Exception as error:
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+                else:
+                    wait = course.returned(result)
+                    if wait is None:
+                        return result
+        finally:
+            course.close()
+            if token is not None:
+                current.reset(token)
+
+    def _run(
+        self, course: Course, wait: float | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        token = None if self.deadline is None else hand_down(self.deadline, self.clock)
+        course.open()
+        try:
+            while True:
+                if wait is not None:
+                    pause(wait, self.sleep)
+                try:
+                    result = self._try(course, fn, args, kwargs)
+                except Exception as error:
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+                else:
+                    wait = course.returned(result)
+                    if wait is None:
+                        return result
+        finally:
+            course.close()
+            if token is not None:
+                current.reset(token)
+
+    def _try(self, course: Course, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        seconds, _ = course.allowance()
+        if seconds is None:
+            return fn(*args, **kwargs)
+        token = hand_down(seconds, self.clock)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            current.reset(token)
+
+
+def ai_api_retry(
+    max_retries: int = 3,
+    base_delay: float = 1,
+    *,
+    sleep: Sleep | None = None,
+    rng: Any = random,
+    clock: Clock = time.monotonic,
+    now: Callable[[], datetime] = _utc_now,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Retry a call to an AI service on connection errors, timeouts and whatever is worth another try.
+
+    The waits are ``base_delay * 2**i + U(0, 1)`` seconds, without a cap; a ``Retry-After`` of the service wins over
+    them. With ``base_delay=0`` there is no wait at all.
+
+    Args:
+        max_retries: Calls in all, the first one included.
+        base_delay: Seconds of the first wait.
+        sleep: Waits so many seconds, plain or async.
+        rng: A ``random.Random``, or a function that gives numbers in [0, 1).
+        clock: Gives monotonic seconds.
+        now: Gives the UTC time, for a ``Retry-After`` that is a date.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        ValueError: ``max_retries`` is below 1, or ``base_delay`` below 0.
+
+    Example:
+        >>> @ai_api_retry(max_retries=3)
+        ... def ask(prompt):
+        ...     return f"answer to {prompt}"
+        >>> ask("hello")
+        'answer to hello'
+    """
+    if not isinstance(max_retries, int):
+        raise TypeError(f"max_retries must be a whole number, not {max_retries!r}: write @ai_api_retry() with brackets")
+    if max_retries < 1:
+        raise ValueError(f"max_retries={max_retries} must be at least 1: the first call is one of them")
+    return RetryPolicy(
+        max_attempts=max_retries,
+        base_delay=base_delay,
+        max_delay=None,
+        jitter="additive",
+        retry_on=_api_error,
+        sleep=sleep,
+        rng=rng,
+        clock=clock,
+        now=now,
+    )
+
+
+def _api_error(error: Exception) -> bool:
+    # An error of ours says itself whether it is worth a retry, even where it is a TimeoutError too.
+    if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, AIError):
+        return True
+    return classify(error).retryable
+
+
+def _check_wanted(wanted: Any) -> None:
+    for one in wanted if isinstance(wanted, tuple) else (wanted,):
+        if isinstance(one, type) and not issubclass(one, Exception):
+            raise ValueError(f"retry_on={one.__qualname__}: only subclasses of Exception can be retried")
+        if not (one is None or callable(one)) or (isinstance(wanted, tuple) and not isinstance(one, type)):
+            raise TypeError(f"retry_on must be an exception class, a tuple of them, or a predicate, not {one!r}")
