@@ -3,6 +3,7 @@
 from bulletproof.resilience.attempts import RetryEvent
 from bulletproof.resilience.backoff import Backoff
 from bulletproof.resilience.budget import RetryBudget
+from bulletproof.resilience.bulkhead import Bulkhead
 from bulletproof.resilience.deadlines import check_deadline, deadline, remaining
 from bulletproof.resilience.pausing import no_waits
 from bulletproof.resilience.retry import RetryPolicy, ai_api_retry
@@ -10,6 +11,7 @@ from bulletproof.resilience.timelimit import timeout
 
 __all__ = [
     "Backoff",
+    "Bulkhead",
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",

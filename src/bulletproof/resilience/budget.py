@@ -1,6 +1,6 @@
 """A limit on how much of the load may be retries."""
 
-from threading import Lock
+from threading import RLock
 
 from bulletproof.resilience.backoff import require
 
@@ -34,7 +34,7 @@ class RetryBudget:
         self.floor = floor
         self._calls = 0
         self._retries = 0
-        self._lock = Lock()
+        self._lock = RLock()  # a call may end in the garbage collector, at any allocation
 
     def __repr__(self) -> str:
         return f"RetryBudget(ratio={self.ratio!r}, floor={self.floor!r})"

@@ -1,0 +1,101 @@
+"""What bulkhead, rate limit, adaptive limit and gate share: something to pass before a call and to leave after it."""
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, ParamSpec, TypeVar
+
+from bulletproof.resilience.callables import kind_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Guard:
+    """Stands before every call; a decorator, and ``call``, for plain and coroutine functions and both generators.
+
+    Subclasses say how to get in (waiting in a thread or in a task) and what happens at the end.
+    """
+
+    __slots__ = ()
+
+    def enter(self) -> Any:
+        """Wait in a thread until the call may go on; returns what ``leave`` needs."""
+        raise NotImplementedError
+
+    async def enter_async(self) -> Any:
+        """Wait in a task until the call may go on; returns what ``leave`` needs."""
+        raise NotImplementedError
+
+    def leave(self, entry: Any, error: BaseException | None) -> None:
+        """End the call: what entering gave, and the error if it ended with one."""
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function through the guard; await the result of a coroutine function."""
+        return self(fn)(*args, **kwargs)
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Protect a function; it keeps its signature."""
+        kind = kind_of(fn)
+        wrap = {
+            "plain": self._plain,
+            "coroutine": self._coroutine,
+            "generator": self._stream,
+            "async_generator": self._async_stream,
+        }[kind]
+        return functools.wraps(fn)(wrap(fn))
+
+    def _plain(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            entry = self.enter()
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self.leave(entry, error)
+                raise
+            self.leave(entry, None)
+            return result
+
+        return guarded
+
+    def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            entry = await self.enter_async()
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                self.leave(entry, error)
+                raise
+            self.leave(entry, None)
+            return result
+
+        return guarded
+
+    def _stream(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            entry = self.enter()
+            try:
+                result = yield from fn(*args, **kwargs)
+            except BaseException as error:
+                self.leave(entry, error)
+                raise
+            self.leave(entry, None)
+            return result
+
+        return guarded
+
+    def _async_stream(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            entry = await self.enter_async()
+            source = fn(*args, **kwargs)
+            try:
+                async for item in source:
+                    yield item
+            except BaseException as error:
+                self.leave(entry, error)
+                raise
+            else:
+                self.leave(entry, None)
+            finally:
+                await source.aclose()
+
+        return guarded
