@@ -1,7 +1,10 @@
 """What can go wrong: the taxonomy of errors and the classifier."""
 
+from bulletproof.errors.classifier import classify
 from bulletproof.errors.codes import CODES, CodeSpec, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
+from bulletproof.errors.headers import retry_after_of, should_retry_of
+from bulletproof.errors.registry import Verdict, register, rule
 from bulletproof.errors.taxonomy import (
     AccessDeniedError,
     AIError,
@@ -61,4 +64,10 @@ __all__ = [
     "StoreError",
     "TooManyRequestsError",
     "UnsupportedFormatError",
+    "Verdict",
+    "classify",
+    "register",
+    "retry_after_of",
+    "rule",
+    "should_retry_of",
 ]

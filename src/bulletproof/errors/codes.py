@@ -156,6 +156,9 @@ CODES: dict[str, CodeSpec] = {
     "io_error": CodeSpec(
         _R, 503, _HIGH, False, "Input/output error", "Check the disk and the file handles of the machine."
     ),
+    "cancelled": CodeSpec(
+        _R, 503, _LOW, False, "Cancelled", "The work was stopped from outside; send it again if it is still wanted."
+    ),
     "internal_error": CodeSpec(
         _R, 500, _HIGH, False, "Internal error", "Report this with the request id; the log has the cause."
     ),

@@ -1,0 +1,309 @@
+"""One opinion on every exception: ``classify``."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bulletproof.errors import rules as _builtin_rules  # noqa: F401 - registers them
+from bulletproof.errors.codes import CODES, ErrorType, Severity
+from bulletproof.errors.diagnosis import Diagnosis
+from bulletproof.errors.headers import Now, own_retry_after, retry_after_of, should_retry_of
+from bulletproof.errors.http import STATUS_ATTRIBUTES, judge_remote, judge_status
+from bulletproof.errors.reading import links, mro_of, qualified_name, read, text_of
+from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked, on_change, rules_for
+from bulletproof.errors.taxonomy import AIError, InputValidationError
+from bulletproof.errors.text import one_line
+
+_DEPTH = 16
+_MEMBERS = 64
+_CLASSES = 4096
+_CARRIED = STATUS_ATTRIBUTES | {"headers", "retry_after", "body"}
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+_SPECIAL = _CARRIED | {"__getattr__", "__getattribute__", "__dict__"}
+_vars_of = type.__dict__["__dict__"].__get__
+_members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
+_new = object.__new__
+
+
+class _Plan(NamedTuple):
+    """What is known about an exception class before any instance is looked at.
+
+    Args:
+        name: Its qualified name.
+        rules: Those that hold for it, the most special first.
+        ours: Whether it is an ``AIError``.
+        carries: Whether its instances may carry a status or headers by way of the class.
+        wording: The function of the text that may overrule ``fixed``.
+        fixed: The finished fields of the diagnosis, when the class alone decides; None otherwise.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    ours: bool
+    carries: bool
+    wording: Any
+    fixed: dict[str, Any] | None
+
+
+class _Found(NamedTuple):
+    """An exception with the verdict on it."""
+
+    error: BaseException
+    verdict: Verdict
+    rule: str
+    more: int = 0
+
+
+_plans: dict[type, _Plan] = {}
+
+
+def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
+    """Say what an exception means.
+
+    The exception's own class decides, by the rule for its qualified name or that of a base class. When that says
+    little (an unknown class, a bare ``RuntimeError``), a decided opinion on its cause goes first, or on the exception
+    during whose handling it was raised. Of a group the worst member decides. HTTP statuses, ``Retry-After`` and its
+    kin, and the vendors' error bodies are read where an exception carries them.
+
+    Args:
+        error: Any exception whatever.
+        now: Gives the present moment (aware); only asked when a service names a date to come back.
+
+    Returns:
+        The diagnosis. The function is pure and never raises.
+
+    Example:
+        >>> found = classify(TimeoutError("no answer"))
+        >>> found.code, found.severity.value, found.retryable, found.counts_as_failure
+        ('service_timeout', 'medium', True, True)
+        >>> classify(ValueError("a bug")).code
+        'internal_error'
+    """
+    try:
+        plan = _plans.get(type(error)) or _plan_of(type(error))
+        if error.__cause__ is None and error.__context__ is None:
+            if plan.fixed is not None:
+                own = error.__dict__
+                text = str(error)
+                if (not own or _CARRIED.isdisjoint(own)) and (plan.wording is None or plan.wording(text) is None):
+                    diagnosis = _new(Diagnosis)
+                    fields = diagnosis.__dict__
+                    fields.update(plan.fixed)
+                    text = one_line(text)
+                    if text:
+                        fields["details"] = text
+                    return diagnosis
+            elif plan.ours:
+                return _diagnosis(_Found(error, _own_verdict(error), plan.name), (plan.name,))
+    except BaseException:  # noqa: BLE001, S110 - a hostile exception: the careful way below knows how to treat it
+        pass
+    try:
+        return _examine(error, now)
+    except Exception as failure:  # noqa: BLE001 - whoever asks is handling an error already and must not get another
+        name = qualified_name(type(error))
+        details = f"{name} (it could not be examined: {type(failure).__name__})"
+        return _diagnosis(_Found(error, Verdict("internal_error", details=details), UNKNOWN.name), (name,))
+
+
+def _examine(error: BaseException, now: Now | None) -> Diagnosis:
+    """Do what ``classify`` does, with all that may turn up."""
+    path = list(_path(error))
+    found = _decide(path, now, set())
+    verdict = found.verdict
+    if verdict.retry_after is None and len(path) > 1 and _retryable(verdict) and verdict.code != "circuit_open":
+        found = found._replace(verdict=verdict._replace(retry_after=retry_after_of(error, now=now)))
+    return _diagnosis(found, tuple(_names(path)))
+
+
+def _decide(path: list[tuple[BaseException, bool]], now: Now | None, groups: set[int]) -> _Found:
+    """Return the verdict on a chain of exceptions, the outermost first."""
+    opinions: list[_Found] = []
+    defer = "context"
+    for error, explicit in path:
+        if opinions and (not isinstance(error, Exception) or (defer == "cause" and not explicit)):
+            break  # what cancelled the work says nothing about the error that followed
+        found = _judge_group(error, now, groups) if isinstance(error, BaseExceptionGroup) else _judge(error, now)
+        defer = found.verdict.defer
+        if defer == "no":
+            return found
+        opinions.append(found)
+    return next((found for found in opinions if found.verdict.code != "internal_error"), opinions[0])
+
+
+def _judge(error: BaseException, now: Now | None) -> _Found:
+    """Return the verdict on one exception by itself."""
+    plan = _plan_of(type(error))
+    if plan.ours:
+        return _Found(error, _own_verdict(error), plan.name)
+    own = read(error, "__dict__")
+    carries = plan.carries or not isinstance(own, dict) or not _CARRIED.isdisjoint(own)
+    rule, verdict = _first_opinion(error, plan.rules)
+    if verdict.defer != "no" and carries:
+        by_status = judge_status(error)
+        if by_status is not None:
+            rule, verdict = "HTTP status", by_status
+    if carries:
+        retry_after = own_retry_after(error, now=now)
+        told = should_retry_of(error)
+        verdict = verdict._replace(
+            retry_after=verdict.retry_after if retry_after is None else retry_after,
+            retryable=verdict.retryable if told is None else told,
+        )
+    return _Found(error, verdict, rule)
+
+
+def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, Verdict]:
+    notes = ""
+    for rule in rules:
+        verdict = rule.verdict
+        try:
+            if rule.judge is not None:
+                opinion = rule.judge(error)
+                verdict = None if opinion is None else checked(opinion)
+            elif rule.wording is not None:
+                verdict = rule.wording(text_of(error)) or verdict
+            elif rule.remote and verdict is not None:
+                verdict = judge_remote(error, verdict)
+        except Exception as failure:  # noqa: BLE001 - a rule of the user's: its failure is told in Diagnosis.rule
+            notes += f"; rule {rule.name!r} failed: {type(failure).__name__}"
+            continue
+        if verdict is not None:
+            return rule.name + notes, verdict
+    return UNKNOWN.name + notes, Verdict("internal_error", defer="context")
+
+
+def _judge_group(group: BaseExceptionGroup[BaseException], now: Now | None, groups: set[int]) -> _Found:
+    """Return the verdict on the worst member; the whole is retryable only when every member is."""
+    if id(group) in groups:
+        return _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
+    groups.add(id(group))
+    everyone = [_decide(list(_path(leaf)), now, groups) for leaf in _leaves(group)]
+    found = [one for one in everyone if one.verdict.code != "cancelled"] or everyone
+    if not found:
+        return _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
+    worst = max(found, key=_badness)
+    waits = [one.verdict.retry_after for one in found if one.verdict.retry_after is not None]
+    verdict = worst.verdict._replace(
+        retryable=all(_retryable(one.verdict) for one in found),
+        retry_after=max(waits, default=None),
+        counts=any(one.verdict.counts is not False for one in found),
+        defer="no",
+    )
+    return worst._replace(verdict=verdict, more=len(found) - 1)
+
+
+def _badness(found: _Found) -> tuple[bool, int, bool]:
+    verdict = found.verdict
+    return verdict.counts is not False, _RANK[CODES[verdict.code].severity], not _retryable(verdict)
+
+
+def _retryable(verdict: Verdict) -> bool:
+    return CODES[verdict.code].retryable if verdict.retryable is None else verdict.retryable
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the members that are no groups themselves, at most so many of them."""
+    leaves: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    seen = 0
+    while waiting and len(leaves) < _MEMBERS and seen < 4 * _MEMBERS:
+        seen += 1
+        current = waiting.pop(0)
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(_members_of(current))
+        else:
+            leaves.append(current)
+    return leaves
+
+
+def _path(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
+    """Yield the exception and its causes, each with whether it is an explicit one."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    explicit = True
+    while current is not None and id(current) not in seen and len(seen) < _DEPTH:
+        yield current, explicit
+        seen.add(id(current))
+        cause, context = links(current)
+        current, explicit = (cause, True) if cause is not None else (context, False)
+
+
+def _names(path: list[tuple[BaseException, bool]]) -> Iterator[str]:
+    for error, _ in path:
+        yield _plan_of(type(error)).name
+        if isinstance(error, BaseExceptionGroup):
+            yield from (_plan_of(type(leaf)).name for leaf in _leaves(error)[:_DEPTH])
+
+
+def _own_verdict(error: BaseException) -> Verdict:
+    """Return what one of our own errors says about itself."""
+    code = read(error, "code")
+    if not isinstance(code, str) or code not in CODES:
+        code = read(type(error), "default_code")
+        code = code if isinstance(code, str) and code in CODES else "internal_error"
+    retryable, retry_after, hint = (read(error, name) for name in ("retryable", "retry_after", "hint"))
+    return Verdict(
+        code,
+        retryable if isinstance(retryable, bool) else None,
+        " ".join(text_of(error).split()),
+        retry_after if isinstance(retry_after, int | float) and retry_after > 0 else None,
+        not (isinstance(error, InputValidationError) or CODES[code].error_type is ErrorType.VALIDATION),
+        hint if isinstance(hint, str) else None,
+    )
+
+
+def _diagnosis(found: _Found, chain: tuple[str, ...]) -> Diagnosis:
+    diagnosis = _new(Diagnosis)
+    diagnosis.__dict__.update(_fields(found, chain))
+    return diagnosis
+
+
+def _fields(found: _Found, chain: tuple[str, ...]) -> dict[str, Any]:
+    verdict = found.verdict
+    spec = CODES[verdict.code]
+    text = text_of(found.error) if verdict.details is None else verdict.details
+    details = one_line(text) or f"{qualified_name(type(found.error))} without a message"
+    return {
+        "error_type": spec.error_type,
+        "code": verdict.code,
+        "severity": spec.severity,
+        "retryable": spec.retryable if verdict.retryable is None else verdict.retryable,
+        "retry_after": verdict.retry_after,
+        "http_status": spec.http_status,
+        "counts_as_failure": verdict.counts is not False,
+        "title": spec.title,
+        "details": f"{details} (and {found.more} more errors in the group)" if found.more else details,
+        "hint": spec.hint if verdict.hint is None else verdict.hint,
+        "exception_chain": chain,
+        "rule": found.rule,
+    }
+
+
+def _plan_of(cls: type) -> _Plan:
+    try:
+        plan = _plans.get(cls)
+        if plan is None:
+            if len(_plans) >= _CLASSES:
+                _plans.clear()  # classes made at run time must not pile up
+            plan = _plans[cls] = _plan(cls)
+    except TypeError:  # a metaclass that cannot be hashed
+        plan = _plan(cls)
+    return plan
+
+
+def _plan(cls: type) -> _Plan:
+    order = mro_of(cls)
+    name = qualified_name(cls)
+    ours = AIError in order
+    carries = any(not _SPECIAL.isdisjoint(_vars_of(base)) for base in order if base.__module__ != "builtins")
+    rules = rules_for(cls)
+    verdict = rules[0].verdict
+    fixed = None
+    if verdict is not None and verdict.details is None:
+        plain = not (ours or carries or rules[0].remote or BaseExceptionGroup in order)
+        if plain and rules[0].judge is None:
+            blank = verdict._replace(details=f"{name} without a message")
+            fixed = _fields(_Found(Exception(), blank, rules[0].name), (name,))
+    return _Plan(name, rules, ours, carries, rules[0].wording, fixed)
+
+
+on_change(_plans.clear)

@@ -1,0 +1,232 @@
+"""What an HTTP status, and the body that came with it, mean when a service of somebody else answers."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from bulletproof.errors.reading import read, text_of
+from bulletproof.errors.registry import Verdict
+
+STATUS_ATTRIBUTES = frozenset({"status_code", "http_status", "status", "code", "http_code", "response", "raw_response"})
+_COUNTED_4XX = frozenset({408, 409, 425, 429})
+_BY_STATUS = {
+    401: "auth_failed", 402: "quota_exhausted", 403: "auth_failed", 407: "auth_failed", 408: "service_timeout",
+    409: "service_unavailable", 425: "service_unavailable", 429: "rate_limited",
+    504: "service_timeout", 522: "service_timeout", 524: "service_timeout", 598: "service_timeout",
+}  # fmt: skip
+_NEVER_BETTER = frozenset({501, 505, 506, 508, 510, 511})
+_BODY_LIMIT = 65_536
+
+
+def _any_of(phrases: str) -> re.Pattern[str]:
+    return re.compile("|".join(line.strip() for line in phrases.strip().splitlines()), re.IGNORECASE)
+
+
+_WORDING = (
+    (
+        _any_of("""
+            context[_ ](?:length|window)|maximum context|prompt is too long|input is too long|too many tokens in
+            exceeds? the (?:maximum|max)(?: number of)? (?:input )?tokens|string_above_max_length
+            token count .{0,40}exceeds|reduce the length
+        """),
+        "context_length_exceeded",
+    ),
+    (
+        _any_of("""
+            content[_ ](?:filter|policy|management policy)|responsible ?ai|moderation[_ ]blocked|content_moderation
+            safety system|prohibited_content|blocked (?:due to|by) safety
+        """),
+        "content_filtered",
+    ),
+    (
+        _any_of("""
+            insufficient[_ ](?:quota|credits?|balance|funds)|billing_(?:hard_limit|error|not_active)|credit balance
+            exceeded your current quota|requests?perday|billing (?:account|limit)|out of credits
+            exceeded your monthly|access_terminated
+        """),
+        "quota_exhausted",
+    ),
+    (
+        _any_of("""
+            invalid[_ ]api[_ ]key|incorrect api key|authentication_error|api key not valid|permission_error
+            unauthenticated|invalid x-api-key
+        """),
+        "auth_failed",
+    ),
+    (_any_of("rate[_ -]?limit|too many requests|throttl"), "rate_limited"),
+    (_any_of("overloaded"), "service_unavailable"),
+)
+# Which wordings may change what a status says: a 401 stays a 401 whatever its text.
+_OPEN_TO_WORDING = {
+    400: {"context_length_exceeded", "content_filtered", "quota_exhausted", "auth_failed", "rate_limited"},
+    403: {"quota_exhausted", "content_filtered", "rate_limited"},
+    413: {"context_length_exceeded"},
+    422: {"context_length_exceeded", "content_filtered"},
+    429: {"quota_exhausted"},
+}
+_VAGUE = {"service_unavailable", "request_rejected", "rate_limited", "bad_response", "internal_error"}
+_STATUS_IN_TEXT = re.compile(r"(?:error code:?|http(?: error)?|status(?: code)?:?) (\d{3})\b", re.IGNORECASE)
+_TRY_AGAIN = re.compile(
+    r"(?:try again|retry|reset) (?:in|after) (?P<minutes>\d{1,4}m(?!s))?"
+    r"(?P<seconds>\d{1,6}(?:\.\d{1,6})?)?\s?(?P<unit>ms|s\b|seconds?\b)?",
+    re.IGNORECASE,
+)
+
+
+class Body(NamedTuple):
+    """The parts of a vendor's error body that say something."""
+
+    kind: str
+    code: str
+    message: str
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an SDK's error carries, or None.
+
+    Example:
+        >>> class APIError(Exception):
+        ...     status_code = 503
+        >>> status_of(APIError()), status_of(ValueError())
+        (503, None)
+    """
+    for name in ("status_code", "http_status", "status", "code", "http_code"):
+        status = _status(read(error, name))
+        if status is not None:
+            return status
+    for name in ("response", "raw_response"):
+        response = read(error, name)
+        if response is None:
+            continue
+        if isinstance(response, dict):  # botocore
+            metadata = response.get("ResponseMetadata")
+            status = _status(metadata.get("HTTPStatusCode")) if isinstance(metadata, dict) else None
+        else:
+            status = _status(read(response, "status_code")) or _status(read(response, "status"))
+        if status is not None:
+            return status
+    return None
+
+
+def judge_status(error: BaseException) -> Verdict | None:
+    """Say what an error means that carries the HTTP status of somebody else's answer; None when it carries none."""
+    status = status_of(error)
+    if status is None:
+        return None
+    body = body_of(error)
+    return verdict_of(status, body, text_of(error))
+
+
+def judge_remote(error: BaseException, otherwise: Verdict) -> Verdict:
+    """Say what an error of an SDK for a remote service means: by its status, else its words, else its class."""
+    text = text_of(error)
+    status = status_of(error)
+    body = body_of(error)
+    if status is None:
+        match = _STATUS_IN_TEXT.match(text)
+        status = int(match[1]) if match else None
+    if status is not None and (status >= 400 or otherwise.code == "service_unavailable"):
+        return verdict_of(status, body, text)
+    worded = wording(" ".join(part for part in body if part) or text)
+    if worded is None or otherwise.code not in _VAGUE:
+        return otherwise
+    return Verdict(worded, counts=worded not in ("content_filtered", "context_length_exceeded"))
+
+
+def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
+    """Say what an HTTP status of somebody else's answer means (RFC 9110 §15, RFC 6585, the vendors' error pages).
+
+    Args:
+        status: 100 to 599.
+        body: What the body of the answer says.
+        text: The exception's own text, looked at when the body says nothing.
+
+    Returns:
+        The verdict: 4xx are neutral for a breaker but for 408, 409, 425 and 429.
+
+    Example:
+        >>> verdict_of(429, Body("", "insufficient_quota", "")).code, verdict_of(503, Body("", "", "")).retryable
+        ('quota_exhausted', None)
+    """
+    said = " ".join(part for part in body if part) or text
+    code = _BY_STATUS.get(status)
+    retryable = None
+    if code is None:
+        if status >= 500:
+            code, retryable = "service_unavailable", (False if status in _NEVER_BETTER else None)
+        elif status >= 400:
+            code = "request_rejected"
+        else:
+            code, retryable = "bad_response", False
+    retry_after = None
+    if code == "rate_limited" or status in _OPEN_TO_WORDING:
+        worded = wording(said[:_BODY_LIMIT])
+        retry_after = _worded_wait(said) if code == "rate_limited" else None
+        if worded is not None and worded in _OPEN_TO_WORDING.get(status, ()):
+            # A quota of a minute is a rate limit: the service says when to come back.
+            code = "rate_limited" if worded == "quota_exhausted" and retry_after else worded
+    counts = not 400 <= status < 500 or status in _COUNTED_4XX or code == "rate_limited"
+    return Verdict(code, retryable, _details(status, body, text), retry_after, counts)
+
+
+def wording(text: str) -> str | None:
+    """Return the code that a service's words stand for, or None."""
+    return next((code for pattern, code in _WORDING if pattern.search(text)), None)
+
+
+def body_of(error: BaseException) -> Body:
+    """Return what the vendor's error body says, wherever the SDK keeps it."""
+    for source in (read(error, "body"), read(error, "details"), _response_json(read(error, "response"))):
+        body = parse_body(source)
+        if body is not None:
+            return body
+    kind, code, message = (read(error, name) for name in ("type", "code", "message"))
+    return Body(*(part if isinstance(part, str) else "" for part in (kind, code, message)))
+
+
+def parse_body(source: Any, depth: int = 0) -> Body | None:
+    """Read the usual shapes of an error body: ``{"error": {"type", "code", "message"}}`` and its kin."""
+    if isinstance(source, bytes | str) and len(source) <= _BODY_LIMIT and source[:1] in ("{", "[", b"{", b"["):
+        try:
+            source = json.loads(source)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(source, list) and source:
+        source = source[0]
+    if not isinstance(source, dict):
+        return None
+    inner = source.get("error") or source.get("Error")
+    if isinstance(inner, dict | list) and depth < 4:
+        return parse_body(inner, depth + 1)
+    kind = source.get("type") or source.get("status") or (inner if isinstance(inner, str) else "")
+    message = source.get("message") or source.get("Message") or source.get("detail") or source.get("error_description")
+    code = source.get("code") or source.get("Code")
+    found = Body(*(part if isinstance(part, str) else "" for part in (kind, code, message)))
+    return found if any(found) else None
+
+
+def _response_json(response: Any) -> Any:
+    # Only what has been read already: asking for more would be I/O.
+    if isinstance(response, dict):
+        return response
+    content = None if response is None else read(response, "_content")
+    return content if isinstance(content, bytes) else None
+
+
+def _status(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
+        return int(value)
+    return None
+
+
+def _details(status: int, body: Body, text: str) -> str:
+    said = body.message or text or body.code or body.kind
+    return f"HTTP {status}: {said}" if said else f"HTTP {status}"
+
+
+def _worded_wait(text: str) -> float | None:
+    match = _TRY_AGAIN.search(text)
+    if match is None or not (match["minutes"] or match["unit"]):
+        return None
+    seconds = float(match["seconds"] or 0) * (0.001 if match["unit"] == "ms" else 1.0)
+    return (60.0 * int((match["minutes"] or "0m")[:-1]) + seconds) or None

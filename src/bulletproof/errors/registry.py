@@ -1,0 +1,165 @@
+"""Rules: what an exception class means, found by its qualified name.
+
+A rule for ``package.Error`` holds for the class ``Error`` of any module of that package and for all its subclasses;
+a rule with a longer module path goes before one with a shorter. So no library is imported to know its errors, and a
+class that moves to another module of its library is still known.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple, TypeVar
+
+from bulletproof.errors.codes import CODES
+from bulletproof.errors.reading import mro_of, qualified_name
+
+Defer = Literal["no", "cause", "context"]
+
+
+class Verdict(NamedTuple):
+    """What a rule says about an exception.
+
+    Args:
+        code: A key of ``CODES``.
+        retryable: Overrides what the code says.
+        details: Replaces the exception's own text, where that holds data or reads badly.
+        retry_after: Seconds to wait, where the exception says so in a way of its own.
+        counts: Whether a circuit breaker counts it; None for the usual.
+        hint: Overrides the hint of the code.
+        defer: Whose opinion goes first when it is a decided one: nobody's (``no``), that of an explicit ``cause``,
+            or that of any ``context`` in which the exception was raised.
+    """
+
+    code: str
+    retryable: bool | None = None
+    details: str | None = None
+    retry_after: float | None = None
+    counts: bool | None = None
+    hint: str | None = None
+    defer: Defer = "no"
+
+
+Opinion = Verdict | str | None
+Judge = Callable[[BaseException], Opinion]
+J = TypeVar("J", bound=Judge)
+
+
+class Rule(NamedTuple):
+    """A rule as registered.
+
+    Args:
+        name: The qualified name it was registered for.
+        verdict: What it says; None when a function has to be asked.
+        judge: A function of the exception, asked first.
+        wording: A function of the exception's text, asked first; equal texts get equal answers.
+        remote: Whether the HTTP status and body that the exception carries go before the verdict.
+    """
+
+    name: str
+    verdict: Verdict | None = None
+    judge: Judge | None = None
+    wording: Callable[[str], Verdict | None] | None = None
+    remote: bool = False
+
+
+UNKNOWN: Final = Rule("unknown exception", Verdict("internal_error", defer="context"))
+
+_rules: dict[str, Rule] = {}
+_listeners: list[Callable[[], None]] = []
+
+
+def register(
+    code: str | Verdict,
+    names: str,
+    *,
+    remote: bool = False,
+    wording: Callable[[str], Verdict | None] | None = None,
+) -> None:
+    """Say that the exception classes named mean this code.
+
+    Args:
+        code: A key of ``CODES``, or a ``Verdict``.
+        names: Qualified names of exception classes, separated by white space.
+        remote: Whether the HTTP status and body that an exception carries go first.
+        wording: A function of the exception's text that goes first; it must depend on the text alone.
+
+    Raises:
+        ValueError: The code is not in ``CODES``.
+    """
+    verdict = checked(code)
+    for name in names.split():
+        _rules[name] = Rule(name, verdict, None, wording, remote)
+    _changed()
+
+
+def rule(*names: str) -> Callable[[J], J]:
+    """Make a function the rule for exception classes, given by their qualified names.
+
+    The function gets the exception and returns a key of ``CODES``, a ``Verdict``, or None when it has no opinion: then
+    the rules of the base classes are asked. A rule for a class replaces the one there was. When the function itself
+    fails, it counts as having no opinion, and ``Diagnosis.rule`` says so.
+
+    Args:
+        *names: Such as ``"mylib.QuotaError"``; ``mylib.anything.QuotaError`` is meant too, and subclasses.
+
+    Raises:
+        ValueError: A name is empty or not made of identifiers.
+
+    Example:
+        >>> @rule("mylib.QuotaError")
+        ... def quota(error: BaseException) -> str:
+        ...     return "quota_exhausted"
+        >>> from bulletproof.errors import classify
+        >>> class QuotaError(Exception):
+        ...     __module__ = "mylib.errors"
+        >>> classify(QuotaError("used up")).code
+        'quota_exhausted'
+    """
+    for name in names:
+        if not all(part.isidentifier() for part in name.replace(".<locals>", "").split(".")):
+            raise ValueError(f"not the qualified name of a class: {name!r}; write it as 'package.Error'")
+
+    def decorate(judge: J) -> J:
+        for name in names:
+            _rules[name] = Rule(name, judge=judge)
+        _changed()
+        return judge
+
+    return decorate
+
+
+def checked(opinion: str | Verdict) -> Verdict:
+    """Return the opinion as a ``Verdict``; a ``ValueError`` when its code is unknown."""
+    verdict = Verdict(opinion) if isinstance(opinion, str) else opinion
+    if verdict.code not in CODES:
+        raise ValueError(f"unknown error code {verdict.code!r}: it must be a key of bulletproof.errors.CODES")
+    return verdict
+
+
+def rules_for(cls: type) -> tuple[Rule, ...]:
+    """Return the rules that hold for a class, the most special first."""
+    found = []
+    for base in mro_of(cls):
+        known = next((_rules[name] for name in _names(qualified_name(base)) if name in _rules), None)
+        if known is None:
+            continue
+        if base is not cls and known.verdict is not None and known.verdict.defer == "cause":
+            # A class of somebody's own is a wrapper rather than a bug.
+            known = known._replace(verdict=known.verdict._replace(defer="context"))
+        found.append(known)
+    return (*found, UNKNOWN)
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Call the listener whenever rules are added."""
+    _listeners.append(listener)
+
+
+def _changed() -> None:
+    for listener in _listeners:
+        listener()
+
+
+def _names(name: str) -> list[str]:
+    """Return a.b.C, a.C for a.b.C: the names under which a rule for the class may be registered."""
+    module, _, cls = name.rpartition(".")
+    parts = module.split(".") if module else []
+    return [".".join([*parts[:length], cls]) for length in range(len(parts), 0, -1)] or [cls]
