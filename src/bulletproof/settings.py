@@ -30,16 +30,11 @@ class Settings(BaseSettings):
         (), description="Keys that may use the service, separated by commas. Without any, only this machine may."
     )
 
+    # Not read from OPENAI_API_KEY: texts must not leave the machine because of a variable meant for something else.
     llm_base_url: str | None = Field(
-        None,
-        validation_alias=AliasChoices("BULLETPROOF_LLM_BASE_URL", "OPENAI_BASE_URL"),
-        description="Address of an OpenAI-compatible server, such as http://localhost:11434/v1.",
+        None, description="Address of an OpenAI-compatible server, such as http://localhost:11434/v1."
     )
-    llm_api_key: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("BULLETPROOF_LLM_API_KEY", "OPENAI_API_KEY"),
-        description="Key for that server; not needed by most local ones.",
-    )
+    llm_api_key: SecretStr | None = Field(None, description="Key for that server; not needed by most local ones.")
     llm_model: str = Field("gpt-4o-mini", description="Model to ask.")
     llm_timeout: float = Field(30.0, gt=0, description="Seconds one call to the LLM may take.")
     llm_batch_size: int = Field(16, ge=1, le=256, description="Texts sent to the LLM in one call.")

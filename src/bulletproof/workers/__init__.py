@@ -1,0 +1,5 @@
+"""Worker processes that can be killed: a hang or a crash in one of them stays there."""
+
+from bulletproof.workers.pool import WorkerPool
+
+__all__ = ["WorkerPool"]

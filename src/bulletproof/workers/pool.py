@@ -1,0 +1,102 @@
+"""A pool of worker processes, each of which can be killed alone."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from bulletproof.errors import DeadlineExceededError, ResourceError
+
+T = TypeVar("T")
+
+_KILLED = -signal.SIGKILL
+
+
+class WorkerPool:
+    """Runs functions in worker processes; starts them when they are first needed.
+
+    A call that takes too long, or whose caller gives up, ends with its worker killed; the next call gets a new one.
+
+    Args:
+        size: Number of workers.
+        name: What they do; named in errors.
+        initializer: Called once in each worker before its first task.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     pool = WorkerPool(1, name="squares")
+        ...     try:
+        ...         return await pool.run(pow, 7, 2)
+        ...     finally:
+        ...         await pool.aclose()
+        >>> asyncio.run(main())
+        49
+    """
+
+    def __init__(self, size: int, *, name: str, initializer: Callable[[], None] | None = None) -> None:
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        self.name = name
+        self._size = size
+        self._initializer = initializer
+        self._pool: ProcessPool | None = None
+
+    async def run(self, function: Callable[..., T], /, *args: Any, timeout: float | None = None) -> T:
+        """Run a function in a worker.
+
+        Args:
+            function: Can be imported by name; its arguments and its result can be pickled.
+            *args: Its arguments.
+            timeout: Seconds it may take, without the time in the queue.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            DeadlineExceededError: It took too long.
+            ResourceError: Its worker died: ``out_of_memory`` when it was killed from outside.
+        """
+        if self._pool is None or not self._pool.active:
+            # Spawned, not forked: a fork of a process with threads and an event loop inherits their locks.
+            self._pool = ProcessPool(self._size, initializer=_start, initargs=(self._initializer,), context=_context())
+        future = self._pool.schedule(function, args=args, timeout=timeout)
+        try:
+            return await asyncio.wrap_future(future)  # type: ignore[no-any-return]
+        except FutureTimeoutError as error:
+            if future.done() and not future.cancelled() and isinstance(future.exception(), FutureTimeoutError):
+                raise DeadlineExceededError(f"{self.name} took longer than the {timeout:g} s allowed") from error
+            raise
+        except ProcessExpired as error:
+            raise self._died(error) from error
+
+    def _died(self, error: ProcessExpired) -> ResourceError:
+        if error.exitcode == _KILLED:
+            return ResourceError(
+                f"a worker for {self.name} was killed, probably for want of memory", code="out_of_memory"
+            )
+        return ResourceError(f"a worker for {self.name} died with exit code {error.exitcode}")
+
+    async def aclose(self) -> None:
+        """Stop the workers; calls under way are broken off."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            await asyncio.to_thread(pool.join)
+
+
+def _context() -> Any:
+    return multiprocessing.get_context("spawn")
+
+
+def _start(initializer: Callable[[], None] | None) -> None:
+    # Ctrl-C goes to the whole process group; the parent decides what becomes of its workers.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if initializer is not None:
+        initializer()

@@ -1,0 +1,67 @@
+"""Workers that hang, crash or are given up die alone, and the next call is served."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bulletproof.errors import DeadlineExceededError, ResourceError
+from bulletproof.workers import WorkerPool
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool(1, name="tests")
+    yield pool
+    await pool.aclose()
+
+
+async def test_a_function_runs_in_another_process(pool: WorkerPool) -> None:
+    assert await pool.run(os.getpid) != os.getpid()
+
+
+async def test_an_error_of_the_function_comes_back(pool: WorkerPool) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(divmod, 1, 0)
+
+
+async def test_a_hang_ends_with_its_worker_and_the_next_call_is_served(pool: WorkerPool) -> None:
+    worker = await pool.run(os.getpid)
+    with pytest.raises(DeadlineExceededError, match=r"tests took longer than the 0.2 s"):
+        await pool.run(time.sleep, 60, timeout=0.2)
+    assert await pool.run(os.getpid) != worker
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGSEGV, "internal_error"), (signal.SIGKILL, "out_of_memory")])
+async def test_a_crash_is_a_typed_error_and_the_next_call_is_served(
+    pool: WorkerPool, number: signal.Signals, code: str
+) -> None:
+    worker = await pool.run(os.getpid)
+    with pytest.raises(ResourceError) as caught:
+        await pool.run(os.kill, worker, number)
+    assert caught.value.code == code
+    assert await pool.run(os.getpid) != worker
+
+
+async def test_a_caller_that_gives_up_leaves_no_work_behind(pool: WorkerPool) -> None:
+    await pool.run(os.getpid)
+    task = asyncio.create_task(pool.run(time.sleep, 60))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.wait_for(pool.run(pow, 2, 3), 20) == 8
+
+
+async def test_a_closed_pool_starts_again_when_it_is_needed(pool: WorkerPool) -> None:
+    await pool.run(pow, 2, 2)
+    await pool.aclose()
+    assert await pool.run(pow, 2, 4) == 16
+
+
+def test_a_pool_without_workers_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        WorkerPool(0, name="nothing")
