@@ -2,16 +2,24 @@
 
 from bulletproof.resilience.attempts import RetryEvent
 from bulletproof.resilience.backoff import Backoff
+from bulletproof.resilience.breaker import AIServiceCircuitBreaker
+from bulletproof.resilience.breaker_events import CircuitEvent
 from bulletproof.resilience.budget import RetryBudget
 from bulletproof.resilience.bulkhead import Bulkhead
+from bulletproof.resilience.circuit_config import CircuitConfig
 from bulletproof.resilience.deadlines import check_deadline, deadline, remaining
 from bulletproof.resilience.pausing import no_waits
 from bulletproof.resilience.retry import RetryPolicy, ai_api_retry
+from bulletproof.resilience.state_machine import CircuitState
 from bulletproof.resilience.timelimit import timeout
 
 __all__ = [
+    "AIServiceCircuitBreaker",
     "Backoff",
     "Bulkhead",
+    "CircuitConfig",
+    "CircuitEvent",
+    "CircuitState",
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",

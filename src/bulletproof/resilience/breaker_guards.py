@@ -1,0 +1,129 @@
+"""The ways through a circuit breaker besides ``call``: decorated functions, streams, ``with`` blocks."""
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import ContextVar
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from bulletproof.resilience.callables import kind_of
+from bulletproof.resilience.state_machine import Ticket
+
+if TYPE_CHECKING:
+    from bulletproof.resilience.breaker import AIServiceCircuitBreaker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Blocks that this thread or task is inside of, the outermost first. A tuple, since tasks inherit it.
+_inside: ContextVar[tuple[tuple["AIServiceCircuitBreaker", Ticket], ...]] = ContextVar(
+    "bulletproof_breakers", default=()
+)
+
+
+def guard(breaker: "AIServiceCircuitBreaker", func: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that every call goes through the breaker.
+
+    Args:
+        breaker: The breaker.
+        func: A function of any kind.
+
+    Returns:
+        A function of the same kind and signature.
+    """
+    makers = {"plain": _plain, "coroutine": _coroutine, "generator": _stream, "async_generator": _async_stream}
+    wrapper = makers[kind_of(func)](breaker, func)
+    return cast("Callable[P, T]", functools.wraps(func)(wrapper))
+
+
+def _plain(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return breaker.call_sync(func, *args, **kwargs)
+
+    return guarded
+
+
+def _coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        return await breaker.call(func, *args, **kwargs)
+
+    return guarded
+
+
+def _stream(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        ticket = breaker.admit()
+        try:
+            result = yield from func(*args, **kwargs)
+        except BaseException as error:
+            breaker.failed(ticket, error)
+            raise
+        breaker.succeeded(ticket, result)
+        return result
+
+    return guarded
+
+
+def _async_stream(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        ticket = breaker.admit()
+        try:
+            source = func(*args, **kwargs)
+            # As `yield from source` would do, which async generators do not have.
+            try:
+                item = await anext(source)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - handed on to the source
+                        item = await source.athrow(error)
+                    else:
+                        item = await source.asend(sent)
+            except StopAsyncIteration:
+                pass
+            finally:
+                await source.aclose()
+        except BaseException as error:
+            breaker.failed(ticket, error)
+            raise
+        breaker.succeeded(ticket)
+
+    return guarded
+
+
+def watch(breaker: "AIServiceCircuitBreaker", source: Any) -> Any:
+    """Return a coroutine, generator or async generator that does the same and is admitted when it starts.
+
+    Args:
+        breaker: The breaker.
+        source: A coroutine, generator or async generator that has not started.
+    """
+    if isinstance(source, CoroutineType):
+        return breaker.call(_the(source))
+    return (_stream if isinstance(source, GeneratorType) else _async_stream)(breaker, _the(source))()
+
+
+def _the(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def entered(breaker: "AIServiceCircuitBreaker") -> None:
+    """Admit a block of code, or raise; note the ticket for this thread or task."""
+    ticket = breaker.admit()
+    _inside.set((*_inside.get(), (breaker, ticket)))
+
+
+def left(breaker: "AIServiceCircuitBreaker", error: BaseException | None) -> None:
+    """End the block entered last."""
+    blocks = _inside.get()
+    for place in range(len(blocks) - 1, -1, -1):
+        if blocks[place][0] is breaker:
+            ticket = blocks[place][1]
+            _inside.set(blocks[:place] + blocks[place + 1 :])
+            break
+    else:
+        # Entered in another context, as when an async generator is closed by the event loop: the present era it is.
+        ticket = None
+    breaker.conclude(ticket, error)

@@ -1,0 +1,359 @@
+"""The rules of a circuit breaker: no lock, no clock, no I/O; every moment is an argument.
+
+A call is admitted with a ticket and ends by handing it back. A ticket carries the era in which it was given out; each
+change of state begins a new era, and tickets of an older one decide nothing.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from bulletproof.resilience.circuit_config import CircuitConfig
+from bulletproof.resilience.windows import CountWindow, FailureTimes, RateWindow, TimeWindow
+
+_ASK_AGAIN = 1.0
+
+Ticket: TypeAlias = int | tuple[int, float, int]
+"""Era; or era, moment of admission, and number of the probe (0: not a probe)."""
+
+
+Origin: TypeAlias = Literal["calls", "operator", "remote"]
+
+
+class CircuitState(StrEnum):
+    """What a circuit breaker does with calls."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    DISABLED = "disabled"
+    SHADOW = "shadow"
+
+
+_CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+_FORCED_OPEN, _DISABLED, _SHADOW = CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.SHADOW
+
+
+class Change(NamedTuple):
+    """Something that the outside should hear of.
+
+    Args:
+        kind: The new state's name, or ``would_open``.
+        old: State before.
+        new: State after.
+        reason: Why, for people.
+        origin: Who brought it about: the ``calls`` made here, an ``operator`` here, or another process (``remote``).
+    """
+
+    kind: str
+    old: CircuitState
+    new: CircuitState
+    reason: str
+    origin: Origin
+
+
+class StateMachine:
+    """One circuit. Methods that end a call or change the state return whether ``fast``, ``state`` or ``changes`` did.
+
+    Args:
+        config: The rules.
+    """
+
+    __slots__ = (
+        "_alarmed",
+        "_probe_number",
+        "_times",
+        "_until",
+        "cause",
+        "changes",
+        "config",
+        "era",
+        "failures",
+        "fast",
+        "last_error",
+        "lets_all",
+        "neutral",
+        "open_time",
+        "probe_successes",
+        "probes",
+        "rates",
+        "rejected",
+        "slow",
+        "state",
+        "streak",
+        "successes",
+        "timed",
+        "transitions",
+    )
+
+    def __init__(self, config: CircuitConfig) -> None:
+        self.config = config
+        self.state = _CLOSED
+        self.era = 0
+        self.fast: int | None = 0 if config.plain else None
+        """The era, while a success needs no bookkeeping."""
+        self.lets_all = True
+        self.timed = config.slow_call_duration is not None
+        self.streak = 0
+        self.successes = self.failures = self.neutral = self.rejected = self.slow = self.transitions = 0
+        self.last_error: str | None = None
+        self.cause: BaseException | None = None
+        self.changes: list[Change] = []
+        self.rates: RateWindow | None = None
+        if config.rated:
+            by_count = config.window_type == "count"
+            self.rates = CountWindow(config.window_size) if by_count else TimeWindow(config.monitor_window)
+        self._times = FailureTimes(config.failure_threshold, config.monitor_window)
+        self._alarmed = False
+        self.open_time = float(config.timeout)
+        self._until = 0.0
+        self.probes: dict[int, float] = {}
+        self.probe_successes = 0
+        self._probe_number = 0
+
+    # Admission.
+
+    def would_admit(self, now: float) -> bool:
+        """Tell whether a call that came now would be admitted; changes nothing."""
+        if self.state is _OPEN:
+            return now >= self._until
+        if self.state is _HALF_OPEN:
+            return self._wait_for_place(now) <= 0
+        return self.state is not _FORCED_OPEN
+
+    def admit(self, now: float) -> Ticket | None:
+        """Give out a ticket, or None when the call is refused. The first one after the open time makes it half-open."""
+        if self.lets_all:
+            return (self.era, now, 0) if self.timed else self.era
+        if self.state is _OPEN and now >= self._until:
+            self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a probe is admitted")
+        if self.state is _HALF_OPEN and self._wait_for_place(now) <= 0:
+            if len(self.probes) >= self.config.half_open_max_calls:
+                del self.probes[next(iter(self.probes))]  # it hangs
+            self._probe_number += 1
+            self.probes[self._probe_number] = now
+            return self.era, now, self._probe_number
+        self.rejected += 1
+        return None
+
+    def record_ticket(self, now: float) -> Ticket | None:
+        """Give a ticket for a result that comes without one, as if its call had been admitted just now."""
+        if self.state is _OPEN and now >= self._until:
+            self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a result was recorded")
+        return (self.era, now, 0) if self.lets_all or self.state is _HALF_OPEN else None
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until a call may be admitted; None when that is not a matter of time."""
+        if self.state is _OPEN:
+            return max(0.0, self._until - now)
+        if self.state is _HALF_OPEN:
+            return max(0.0, min(_ASK_AGAIN, self._wait_for_place(now)))
+        return None
+
+    @property
+    def until(self) -> float:
+        """The moment from which an open circuit admits a probe."""
+        return self._until
+
+    # The end of a call.
+
+    def success(self, ticket: Ticket, now: float) -> bool:
+        """End a call with success. ``now`` matters only where slow calls or a time window are watched."""
+        config = self.config
+        if type(ticket) is int:
+            if ticket != self.era:
+                return False
+            slow = False
+        else:
+            era, started, probe = ticket  # type: ignore[misc]
+            if era != self.era or (probe and self.probes.pop(probe, None) is None):
+                return False
+            slow = self.timed and now - started >= config.slow_call_duration  # type: ignore[operator]
+            if slow:
+                self.slow += 1
+        self.successes += 1
+        changed = self._break_streak() if self.streak else False
+        if self.state is _DISABLED:
+            return changed
+        if self.rates is not None:
+            self.rates.add(now, False, slow)
+        if self.state is not _HALF_OPEN:
+            return (self.rates is not None and self._trip(now, None)) or changed
+        if slow:
+            self._open(now, "a probe was slow", None)
+            return True
+        self.probe_successes += 1
+        if self.probe_successes >= config.success_threshold:
+            self._move(_CLOSED, f"{self.probe_successes} probes succeeded")
+            return True
+        return changed
+
+    def failure(self, ticket: Ticket, now: float, error: BaseException | None, text: str, wait: float | None) -> bool:
+        """End a call with failure.
+
+        Args:
+            ticket: Its ticket.
+            now: The moment.
+            error: The exception; None when a result was judged a failure.
+            text: What went wrong, for people.
+            wait: Seconds that the service said to wait.
+        """
+        era, started, probe = (ticket, now, 0) if isinstance(ticket, int) else ticket
+        if era != self.era or (probe and self.probes.pop(probe, None) is None):
+            return False
+        self.failures += 1
+        self.last_error = text
+        slow = self.timed and now - started >= self.config.slow_call_duration  # type: ignore[operator]
+        self.slow += slow
+        self.streak += 1
+        self.fast = None
+        if self.state is _DISABLED:
+            return True
+        self.cause = error
+        self._times.add(now)
+        if self.rates is not None:
+            self.rates.add(now, True, slow)
+        if self.state is _HALF_OPEN:
+            self._open(now, f"a probe failed: {text}", wait)
+        else:
+            self._trip(now, wait)
+        return True
+
+    def neutrality(self, ticket: Ticket) -> None:
+        """End a call that says nothing about the service; a probe gives its place back."""
+        if self._current(ticket):
+            self.neutral += 1
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give a ticket back as if it had never been given out."""
+        self._current(ticket)
+
+    # Changes from outside.
+
+    def put(self, state: CircuitState, reason: str) -> bool:
+        """Put the circuit into a state by hand; into CLOSED as if new, counters over its whole life apart."""
+        if state is self.state and state is not _CLOSED:
+            return False
+        self._move(state, reason, "operator")
+        return True
+
+    def follow(self, state: CircuitState, now: float, open_for: float, reason: str, *, by_operator: bool) -> bool:
+        """Do what the circuit of the same name in another process did.
+
+        Args:
+            state: The state there.
+            now: The moment.
+            open_for: Seconds that are left of its open time.
+            reason: Why, for people.
+            by_operator: Whether an operator decided it there; calls never undo what an operator decided here.
+        """
+        if not by_operator and self.state in (_FORCED_OPEN, _DISABLED, _SHADOW):
+            return False
+        if state is _OPEN:
+            until = now + min(open_for, self.config.longest_open)
+            if open_for <= 0 or (self.state is _OPEN and self._until >= until):
+                return False
+            self._until = until
+        elif state is self.state:
+            return False
+        self._move(state, reason, "remote")
+        return True
+
+    # Reading.
+
+    def counts(self, now: float) -> dict[str, Any]:
+        """Return the figures of the windows."""
+        rates = self.rates
+        known = False
+        if rates is not None:
+            rates.prune(now)
+            known = rates.total >= self.config.least_calls
+        return {
+            "failures_in_window": self._times.count(now) if self.config.mode != "rate" or not rates else rates.failures,
+            "failure_rate": rates.failures / rates.total if known and rates else None,
+            "slow_rate": rates.slow / rates.total if known and rates and self.timed else None,
+            "consecutive_failures": self.streak,
+        }
+
+    # Inside.
+
+    def _current(self, ticket: Ticket) -> bool:
+        if isinstance(ticket, int):
+            return ticket == self.era
+        era, _, probe = ticket
+        return era == self.era and (not probe or self.probes.pop(probe, None) is not None)
+
+    def _break_streak(self) -> bool:
+        self.streak = 0
+        if self.lets_all and self.config.plain:
+            self.fast = self.era
+            return True
+        return False
+
+    def _wait_for_place(self, now: float) -> float:
+        if len(self.probes) < self.config.half_open_max_calls:
+            return 0.0
+        return next(iter(self.probes.values())) + self.config.longest_probe - now
+
+    def _trip(self, now: float, wait: float | None) -> bool:
+        reason = self._verdict(now)
+        if reason is None:
+            self._alarmed = False
+        elif self.state is _CLOSED:
+            self._open(now, reason, wait)
+            return True
+        elif not self._alarmed:
+            self._alarmed = True
+            self.changes.append(Change("would_open", self.state, self.state, reason, "calls"))
+            return True
+        return False
+
+    def _verdict(self, now: float) -> str | None:
+        config, rates = self.config, self.rates
+        if config.mode == "window":
+            if self.streak and self._times.count(now) >= config.failure_threshold:
+                return (
+                    f"{config.failure_threshold} failures in {config.monitor_window:g} s, the last: {self.last_error}"
+                )
+        elif config.mode == "consecutive" and self.streak >= config.failure_threshold:
+            return f"{self.streak} failures in a row, the last: {self.last_error}"
+        if rates is None:
+            return None
+        total = rates.total
+        if total < config.least_calls:
+            return None
+        if config.mode == "rate" and rates.failures / total >= config.failure_rate_threshold:
+            return f"{rates.failures} of {total} calls failed, the last: {self.last_error}"
+        if self.timed and rates.slow / total >= config.slow_call_rate_threshold:
+            return f"{rates.slow} of {total} calls took {config.slow_call_duration:g} s or longer"
+        return None
+
+    def _open(self, now: float, reason: str, wait: float | None) -> None:
+        config = self.config
+        if self.state is _HALF_OPEN:
+            self.open_time = min(self.open_time * config.timeout_factor, config.longest_open)
+        open_for = self.open_time
+        if wait is not None and wait > open_for:
+            open_for = min(wait, config.longest_open)
+        self._until = now + open_for
+        self._move(_OPEN, reason)
+
+    def _move(self, state: CircuitState, reason: str, origin: Origin = "calls") -> None:
+        old = self.state
+        self.state = state
+        self.era += 1
+        self.lets_all = state in (_CLOSED, _DISABLED, _SHADOW)
+        self.probes.clear()
+        self.probe_successes = 0
+        self._alarmed = False
+        if self.lets_all:
+            self.open_time = float(self.config.timeout)
+            self.streak = 0
+            self.cause = None
+            self._times.clear()
+            if self.rates is not None:
+                self.rates.clear()
+        self.fast = self.era if self.lets_all and self.config.plain else None
+        if state is not old:
+            self.transitions += 1
+            self.changes.append(Change(state.value, old, state, reason, origin))
