@@ -1,0 +1,349 @@
+"""Numbers from text: the features of the local model, the same in training and in use.
+
+A batch of texts is cut into tokens once; all the rest is arithmetic on whole arrays. Word pairs and character n-grams
+are named by 64-bit hashes, so no vocabulary is needed: a text is a bag of hashes plus a short row of lexicon figures.
+"""
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Letters of scripts that need combining marks, which Python's \w leaves out.
+_LETTER = r"(?:[^\W\d_]|[\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u0970-\u0dff\u0e30-\u0e4e\u1000-\u109f])"
+_END = "\x00"
+_TOKEN = re.compile(
+    rf"{_END}"
+    r"|(?:https?://|www\.)[^\s\x00]+"
+    r"|@\w+"
+    r"|[<>]?[:;=8xX][-o*']?[)\](\[dDpP/\\|]+(?!\w)|[)\](\[dD/\\|][-o*']?[:;=](?!\w)|<3+|\^_*\^|-_+-"
+    rf"|{_LETTER}{{1,32}}(?:'{_LETTER}{{1,16}})*"
+    r"|\d[\d.,:/]*%?"
+    r"|[!?]+|\.\.+|[^\w\s]"
+)
+_ELONGATED = re.compile(r"(.)\1{2,}")
+# Skin tones, joiners and variation selectors split one emoji into many; typographic quotes split words.
+_FOLD: dict[int, str | None] = {ord(c): None for c in "\x00\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff\u00ad"}
+_FOLD |= dict.fromkeys(range(0x1F3FB, 0x1F400))
+_FOLD |= {ord(c): "'" for c in "\u2018\u2019\u02bc\u00b4`"} | {ord(c): '"' for c in "\u201c\u201d\u201e\u00ab\u00bb"}
+_FOLD |= {ord("\u2026"): ".."}
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NEGATORS = _words(
+    "not no never none nobody nothing nowhere neither nor without cannot cant wont dont doesnt didnt isnt arent wasnt "
+    "werent hasnt havent hadnt couldnt wouldnt shouldnt aint hardly barely scarcely rarely seldom lacks lacking "
+    "nicht kein keine keinen keiner nie niemals ohne pas jamais sans non mai senza sin nunca tampoco nao não sem "
+    "ne नहीं मत لا لم لن ليس"
+)
+_STOPS = frozenset(".,;:!?()") | {"..", "but", "though", "although", "however", "aber", "mais", "pero", "mas", "ma"}
+_BUTS = frozenset(["but", "however", "yet", "aber", "mais", "pero", "mas", "ma"])
+_BOOSTERS = _words(
+    "absolutely amazingly awfully completely considerably deeply enormously entirely especially exceptionally "
+    "extremely fully greatly highly hugely incredibly insanely intensely particularly perfectly purely quite really "
+    "remarkably so super such thoroughly totally tremendously truly unbelievably utterly very way too"
+)
+_DAMPENERS = _words("almost kinda less little marginally occasionally partly slightly somewhat sorta")
+
+_NEG, _STOP, _BUT, _BOOST, _DAMP, _BANG, _ASK, _CAPS = (1 << i for i in range(8))
+_REACH = 4  # tokens that a negation colours
+_BASE = 0x9E3779B97F4A7C15 | 1
+_LONGEST = 62  # characters of a word that count
+_POWERS = np.array([pow(_BASE, i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
+_INVERSES = np.array([pow(pow(_BASE, -1, 1 << 64), i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
+_NEGATED = np.uint64(0xA5A5_5A5A_1234_8765)
+_WORD, _PAIR, _SKIP = np.uint64(0x0F1E2D3C4B5A6978), np.uint64(0x1122334455667788), np.uint64(0x8899AABBCCDDEEFF)
+_GRAMS = (2, 3, 4, 5)
+
+DENSE = (
+    "bias", "sum", "positive", "negative", "norm", "maximum", "minimum", "last", "first", "net_count",
+    "negations", "bangs", "asks", "caps", "length", "after_but", "none",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Valences of words, from about -1 to 1, by the hash of the word (sorted)."""
+
+    keys: U64
+    valences: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, valences: dict[str, float]) -> "Lexicon":
+        """Build one from words."""
+        words = [normal(word) for word in valences]
+        keys = mix(_hash_words(words)[0], _WORD)
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], np.array(list(valences.values()), dtype=np.float32)[order])
+
+    def look_up(self, keys: U64) -> Floats:
+        """Valence of each word, 0 for those that are not in the lexicon."""
+        if not len(self.keys):
+            return np.zeros(len(keys))
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == keys, self.valences[at], 0.0).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Features of a batch.
+
+    A *unit* is a distinct word, told apart by whether it is negated. Each unit has several grams (itself and its
+    character n-grams), each text several units and several pairs. All hashes are 64 bits.
+
+    Args:
+        size: Number of texts.
+        gram_hash: Hash of each gram.
+        gram_unit: Unit that each gram belongs to.
+        unit_id: Unit of each token.
+        unit_text: Text of each token.
+        pair_hash: Hash of each word pair.
+        pair_text: Text of each word pair.
+        scale: Factor of each text, so that long and short texts give scores of one size.
+        dense: Lexicon figures, one row a text, columns as in ``DENSE``.
+    """
+
+    size: int
+    gram_hash: U64
+    gram_unit: Ints
+    units: int
+    unit_id: Ints
+    unit_text: Ints
+    pair_hash: U64
+    pair_text: Ints
+    scale: Floats
+    dense: Floats
+
+
+def normal(token: str) -> str:
+    """The form in which a token is counted: lower case, long drawls cut, numbers, links and names made alike.
+
+    Example:
+        >>> normal("Soooooo"), normal("2,50"), normal("@ann"), normal("www.example.org")
+        ('soo', '0', '@', 'http')
+    """
+    if token[0].isdigit():
+        return "0"
+    if len(token) > 1:
+        if token[0] == "@":
+            return "@"
+        if token.startswith(("http://", "https://", "www.")):
+            return "http"
+        token = _ELONGATED.sub(r"\1\1", token.lower())
+        return token[:2] if token[0] in "!?" else token[:_LONGEST]
+    return token.lower()
+
+
+def mix(hashes: U64, salt: np.uint64) -> U64:
+    """Scramble hashes so that every bit depends on every other (the finalizer of SplitMix64)."""
+    h = hashes ^ salt
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def _codepoints(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _hash_words(words: Sequence[str]) -> tuple[U64, U64, Ints, Ints]:
+    """Polynomial hash of each word, the prefix sums and where each word starts and ends in them."""
+    points = _codepoints("".join(f"\x02{word}\x03" for word in words)).astype(np.uint64)
+    ends = np.cumsum(np.fromiter((len(word) + 2 for word in words), dtype=np.int64, count=len(words)))
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]]) if len(words) else ends
+    size = len(points)
+    at = np.arange(size, dtype=np.int64)
+    position = at - np.repeat(starts, ends - starts)
+    # Each code point by the power of its place in its word: sums over any span are then a hash of that span.
+    prefix = np.zeros(size + 1, dtype=np.uint64)
+    np.cumsum((points + np.uint64(1)) * _POWERS[position], out=prefix[1:])
+    return prefix[ends] - prefix[starts], prefix, starts, ends
+
+
+def _grams(prefix: U64, starts: Ints, ends: Ints) -> tuple[U64, Ints]:
+    """Hashes of all character n-grams inside words, and the word of each."""
+    lengths = ends - starts
+    word = np.repeat(np.arange(len(starts), dtype=np.int64), lengths)
+    position = np.arange(len(word), dtype=np.int64) - starts[word] if len(word) else word
+    hashes, owners = [], []
+    for n in _GRAMS:
+        # A whole word is counted as a word already: n-grams stay shorter than the word with its marks.
+        at = np.flatnonzero((position + n <= lengths[word]) & (lengths[word] > n))
+        owner = word[at]
+        hashes.append(mix((prefix[at + n] - prefix[at]) * _INVERSES[position[at]], np.uint64(n)))
+        owners.append(owner)
+    return np.concatenate(hashes), np.concatenate(owners)
+
+
+def _flags(raw: str, form: str) -> int:
+    flags = 0
+    if form in _NEGATORS or form.endswith("n't"):
+        flags |= _NEG
+    if form in _STOPS or form[0] in "!?":
+        flags |= _STOP
+    if form in _BUTS:
+        flags |= _BUT
+    if form in _BOOSTERS:
+        flags |= _BOOST
+    if form in _DAMPENERS:
+        flags |= _DAMP
+    if form[0] == "!":
+        flags |= _BANG
+    if form[0] == "?":
+        flags |= _ASK
+    if len(raw) > 1 and raw.isupper():
+        flags |= _CAPS
+    return flags
+
+
+def _since(mark: npt.NDArray[np.bool_]) -> Ints:
+    """For each token the place of the last marked token before it, -1 when there is none."""
+    at = np.where(mark, np.arange(len(mark), dtype=np.int64), -1)
+    last: Ints = np.maximum.accumulate(at)
+    return np.concatenate([np.full(1, -1, dtype=np.int64), last[:-1]])
+
+
+def encode(texts: Sequence[str], lexicon: Lexicon) -> Encoded:
+    """Cut a batch of texts into features.
+
+    Args:
+        texts: Any strings; empty ones and lone surrogates are fine.
+        lexicon: Valences of words.
+
+    Returns:
+        The features; every text counts, the empty ones with none.
+
+    Example:
+        >>> batch = encode(["Not good at all!"], Lexicon.of({"good": 0.6}))
+        >>> batch.size, batch.units, bool(batch.dense[0, DENSE.index("sum")] < 0)
+        (1, 5, True)
+    """
+    size = len(texts)
+    clean = [(html.unescape(t) if "&" in t else t).translate(_FOLD) for t in texts]
+    raw = _TOKEN.findall(f"{_END}".join(clean)) if size else []
+    vocabulary: dict[str, int] = {}
+    ids = np.fromiter((vocabulary.setdefault(t, len(vocabulary)) for t in raw), dtype=np.int64, count=len(raw))
+    forms: dict[str, int] = {}
+    form_of = np.empty(len(vocabulary), dtype=np.int64)
+    flags_of = np.empty(len(vocabulary), dtype=np.int64)
+    for token, at in vocabulary.items():
+        form = normal(token)
+        form_of[at] = forms.setdefault(form, len(forms))
+        flags_of[at] = _flags(token, form)
+    breaks = ids == vocabulary.get(_END, -1)
+    text = np.cumsum(breaks)[~breaks]
+    word, flags = form_of[ids[~breaks]], flags_of[ids[~breaks]]
+    base, prefix, starts, ends = _hash_words(list(forms))
+    word_hash = mix(base, _WORD)
+    negated = _negation(text, flags)
+
+    unit_key, unit_id = np.unique(word * 2 + negated, return_inverse=True)
+    gram_hash, gram_word = _grams(prefix, starts, ends)
+    # Grams of words, spread over the units that these words appear as.
+    unit_word, unit_negated = unit_key >> 1, (unit_key & 1).astype(bool)
+    per_word = np.bincount(gram_word, minlength=len(forms))
+    first = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(per_word)[:-1]])
+    order = np.argsort(gram_word, kind="stable")
+    counts = per_word[unit_word]
+    gram_unit = np.repeat(np.arange(len(unit_key)), counts)
+    offset = np.arange(len(gram_unit)) - np.repeat(np.cumsum(counts) - counts, counts)
+    hashes = gram_hash[order][first[unit_word[gram_unit]] + offset] if len(gram_unit) else gram_hash[:0]
+    hashes = np.where(unit_negated[gram_unit], hashes ^ _NEGATED, hashes)
+    unit_hash = np.where(unit_negated, word_hash[unit_word] ^ _NEGATED, word_hash[unit_word])
+
+    token_hash = unit_hash[unit_id]
+    pairs, pair_texts = _pairs(token_hash, text)
+    tokens = np.bincount(text, minlength=size).astype(np.float64)
+    valence = lexicon.look_up(word_hash)[word]
+    return Encoded(
+        size=size,
+        gram_hash=np.concatenate([unit_hash, hashes]),
+        gram_unit=np.concatenate([np.arange(len(unit_key)), gram_unit]),
+        units=len(unit_key),
+        unit_id=unit_id.astype(np.int64),
+        unit_text=text,
+        pair_hash=pairs,
+        pair_text=pair_texts,
+        scale=1.0 / np.sqrt(np.maximum(tokens, 1.0)),
+        dense=_dense(size, text, flags, negated, valence, tokens),
+    )
+
+
+def _negation(text: Ints, flags: Ints) -> Ints:
+    """1 for tokens that follow a negator closely, with no stop between."""
+    if not len(text):
+        return text
+    at = np.arange(len(text), dtype=np.int64)
+    negator = _since((flags & _NEG) > 0)
+    stop = _since((flags & _STOP) > 0)
+    reached = (negator >= 0) & (negator > stop) & (at - negator <= _REACH) & (text[negator] == text)
+    result: Ints = (reached & ((flags & (_NEG | _STOP)) == 0)).astype(np.int64)
+    return result
+
+
+def _pairs(hashes: U64, text: Ints) -> tuple[U64, Ints]:
+    """Neighbouring tokens, and tokens with one between them."""
+    near = text[1:] == text[:-1]
+    far = text[2:] == text[:-2]
+    multiplier = np.uint64(_BASE)
+    two = mix(hashes[:-1] * multiplier + hashes[1:], _PAIR)[near]
+    three = mix((hashes[:-2] * multiplier + hashes[1:-1]) * multiplier + hashes[2:], _SKIP)[far]
+    return np.concatenate([two, three]), np.concatenate([text[1:][near], text[2:][far]])
+
+
+def _dense(size: int, text: Ints, flags: Ints, negated: Ints, valence: Floats, tokens: Floats) -> Floats:
+    """Figures from the lexicon: sums and extremes of the valences, with what stands before and after."""
+
+    def total(values: Floats) -> Floats:
+        return np.bincount(text, weights=values, minlength=size).astype(np.float64)
+
+    out = np.zeros((size, len(DENSE)))
+    out[:, 0] = 1.0
+    if not len(text):
+        return out
+    before = np.concatenate([np.zeros(1, dtype=np.int64), flags[:-1]])
+    before[np.concatenate([[True], text[1:] != text[:-1]])] = 0
+    boost = 1.0 + 0.3 * ((before & _BOOST) > 0) - 0.3 * ((before & _DAMP) > 0)
+    caps = (flags & _CAPS) > 0
+    value = valence * boost * np.where(caps, 1.3, 1.0) * np.where(negated > 0, -0.7, 1.0)
+    # What follows the last "but" of a text weighs more than what stands before it.
+    last_but = np.full(size, -1, dtype=np.int64)
+    but = np.flatnonzero(flags & _BUT)
+    last_but[text[but]] = but
+    after = np.arange(len(text)) > last_but[text]
+    has_but = last_but[text] >= 0
+    value = value * np.where(has_but, np.where(after, 1.4, 0.6), 1.0)
+    signs = np.sign(value)
+    loaded = np.flatnonzero(signs)
+    summed = total(value)
+    highest, lowest = np.zeros(size), np.zeros(size)
+    np.maximum.at(highest, text, value)
+    np.minimum.at(lowest, text, value)
+    first, last = np.zeros(size), np.zeros(size)
+    first[text[loaded[::-1]]] = value[loaded[::-1]]
+    last[text[loaded]] = value[loaded]
+    bangs = np.minimum(total(((flags & _BANG) > 0).astype(np.float64)), 3.0)
+    out[:, 1] = np.tanh(summed / 2)
+    out[:, 2] = np.log1p(total(np.maximum(value, 0)))
+    out[:, 3] = np.log1p(total(np.maximum(-value, 0)))
+    out[:, 4] = summed / np.sqrt(np.maximum(tokens, 1.0))
+    out[:, 5], out[:, 6], out[:, 7], out[:, 8] = highest, lowest, last, first
+    out[:, 9] = total(signs) / np.maximum(total(np.abs(signs)), 1.0)
+    out[:, 10] = np.minimum(total(((flags & _NEG) > 0).astype(np.float64)), 3.0) / 3
+    out[:, 11] = bangs / 3
+    out[:, 12] = np.minimum(total(((flags & _ASK) > 0).astype(np.float64)), 3.0) / 3
+    out[:, 13] = total(caps.astype(np.float64)) / np.maximum(tokens, 1.0)
+    out[:, 14] = np.log1p(tokens) / 4
+    out[:, 15] = total(value * (has_but & after))
+    out[:, 16] = total(np.abs(signs)) == 0
+    return out
