@@ -1,5 +1,6 @@
 """Keep going when a service fails: retry, breaker, timeout and their companions."""
 
+from bulletproof.resilience.adaptive_limit import AdaptiveLimit
 from bulletproof.resilience.attempts import RetryEvent
 from bulletproof.resilience.backoff import Backoff
 from bulletproof.resilience.breaker import AIServiceCircuitBreaker
@@ -8,18 +9,30 @@ from bulletproof.resilience.budget import RetryBudget
 from bulletproof.resilience.bulkhead import Bulkhead
 from bulletproof.resilience.circuit_config import CircuitConfig
 from bulletproof.resilience.deadlines import check_deadline, deadline, remaining
+from bulletproof.resilience.fallback import Fallback, FallbackEvent
+from bulletproof.resilience.gate import Gate
+from bulletproof.resilience.hedge import Hedge
 from bulletproof.resilience.pausing import no_waits
+from bulletproof.resilience.policy import Policy
+from bulletproof.resilience.rate_limit import RateLimit
 from bulletproof.resilience.retry import RetryPolicy, ai_api_retry
 from bulletproof.resilience.state_machine import CircuitState
 from bulletproof.resilience.timelimit import timeout
 
 __all__ = [
     "AIServiceCircuitBreaker",
+    "AdaptiveLimit",
     "Backoff",
     "Bulkhead",
     "CircuitConfig",
     "CircuitEvent",
     "CircuitState",
+    "Fallback",
+    "FallbackEvent",
+    "Gate",
+    "Hedge",
+    "Policy",
+    "RateLimit",
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulletproof.errors import CircuitOpenError, DeadlineExceededError
+from bulletproof.errors import CircuitOpenError
 from bulletproof.errors.headers import retry_after_of, should_retry_of
+from bulletproof.resilience.callables import name_of
 from bulletproof.resilience.deadlines import remaining
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bulletproof.resilience")
 
 _KEPT = 10  # earlier errors attached to the last one
-_NOTE = "retry: "
 # By way of the class, because an exception may forbid setting attributes.
 _set_context = BaseException.__dict__["__context__"].__set__
 _set_suppressed = BaseException.__dict__["__suppress_context__"].__set__
@@ -46,41 +46,21 @@ class Course:
 
     Args:
         policy: The rules.
-        name: Name of the function, for hooks and notes.
+        fn: The function, whose name hooks and notes give.
     """
 
-    __slots__ = ("_earlier", "_entered", "_name", "_policy", "_retrying", "_waited", "attempt")
+    __slots__ = ("_earlier", "_entered", "_fn", "_policy", "_retrying", "_waited", "attempt")
 
-    def __init__(self, policy: "RetryPolicy", name: str) -> None:
+    def __init__(self, policy: "RetryPolicy", fn: Callable[..., Any]) -> None:
         self._policy = policy
-        self._name = name
+        self._fn = fn
         self._earlier: list[Exception] = []
         self._waited = 0.0
-        self._entered = False
         self._retrying = False
+        self._entered = policy.budget is not None
+        if policy.budget is not None:
+            policy.budget.enter()
         self.attempt = 1
-
-    def open(self) -> None:
-        """Count the call into the budget."""
-        if self._policy.budget is not None:
-            self._policy.budget.enter()
-            self._entered = True
-
-    def allowance(self) -> tuple[float | None, bool]:
-        """Return the seconds for the next try (None: no limit), and whether the whole deadline ends with them.
-
-        Raises:
-            DeadlineExceededError: Nothing is left.
-        """
-        policy = self._policy
-        if policy.deadline is None and policy.attempt_timeout is None:
-            return None, False
-        left = remaining()
-        if left == 0:
-            raise DeadlineExceededError(f"no time is left to call {self._name}")
-        if left is None or (policy.attempt_timeout is not None and policy.attempt_timeout < left):
-            return policy.attempt_timeout, False
-        return left, True
 
     def failed(self, error: Exception) -> float | None:
         """Decide after an error.
@@ -91,7 +71,9 @@ class Course:
         wait, reason = self._judge(error)
         if wait is None:
             if self.attempt > 1 or reason:
-                _attach(error, self._earlier, f"gave up after try {self.attempt}: {reason or 'not worth a retry'}")
+                attach(
+                    error, self._earlier, "retry", f"gave up after try {self.attempt}: {reason or 'not worth a retry'}"
+                )
             self._end(error, reason or "the error is not worth a retry")
         else:
             self._earlier.append(error)
@@ -141,7 +123,7 @@ class Course:
         if asked is not None:
             if asked > policy.max_retry_after:
                 return None, f"asked to wait {asked:.0f} s, at most {policy.max_retry_after:g} s are allowed"
-            wait = asked
+            wait = asked if policy.gate is None else policy.gate.turn() or asked
         left = remaining()
         if left is not None and wait >= left:
             return None, f"a wait of {wait:.3g} s does not fit into the {left:.3g} s left"
@@ -152,10 +134,10 @@ class Course:
         return wait, ""
 
     def _go_on(self, error: Exception | None, wait: float) -> None:
-        event = RetryEvent(self._name, self.attempt, error, wait)
+        event = RetryEvent(name_of(self._fn), self.attempt, error, wait)
         _log.info(
             "%s: try %d of %d failed with %s, the next one in %.3g s",
-            self._name,
+            event.name,
             self.attempt,
             self._policy.max_attempts,
             "an unwanted result" if error is None else type(error).__qualname__,
@@ -167,7 +149,7 @@ class Course:
 
     def _end(self, error: Exception | None, reason: str) -> None:
         self.close()
-        _tell(self._policy.on_giveup, RetryEvent(self._name, self.attempt, error, None, reason))
+        _tell(self._policy.on_giveup, RetryEvent(name_of(self._fn), self.attempt, error, None, reason))
 
     def _release(self) -> None:
         if self._retrying and self._policy.budget is not None:
@@ -194,16 +176,30 @@ def forbidden(error: Exception) -> bool:
     return should_retry_of(error) is False
 
 
-def _attach(error: Exception, earlier: list[Exception], note: str) -> None:
-    lines = [f"{_NOTE}{note}"]
-    lines += [f"{_NOTE}before that {type(one).__qualname__}: {one!s:.200}" for one in reversed(earlier)]
+def attach(error: Exception, earlier: list[Exception], topic: str, note: str) -> None:
+    """Make earlier errors reachable from the one that is raised at last.
+
+    Args:
+        error: The one that is raised.
+        earlier: Those before it, the oldest first.
+        topic: Begins each note.
+        note: What happened, for people.
+    """
+    lines = [f"{topic}: {note}", *(f"{topic}: before that {_brief(one)}" for one in reversed(earlier))]
     # Not add_note(): an exception may forbid setting attributes, and one raised again and again must not grow.
     notes = error.__dict__.setdefault("__notes__", [])
     if isinstance(notes, list):
-        notes[:] = [line for line in notes if not (isinstance(line, str) and line.startswith(_NOTE))] + lines
+        notes[:] = [line for line in notes if not (isinstance(line, str) and line.startswith(f"{topic}: "))] + lines
     later: BaseException = error
     for one in reversed(earlier):
         later = _link(later, one)
+
+
+def _brief(error: Exception) -> str:
+    try:
+        return f"{type(error).__qualname__}: {error!s:.200}"
+    except Exception:  # noqa: BLE001 - __str__ of foreign code may raise anything
+        return type(error).__qualname__
 
 
 def _link(later: BaseException, earlier: BaseException) -> BaseException:

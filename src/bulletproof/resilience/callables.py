@@ -4,32 +4,18 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Literal
 
 Kind = Literal["plain", "coroutine", "generator", "async_generator"]
 
-_COROUTINE = inspect.CO_COROUTINE
 _SPECIAL = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-
-
-def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Tell whether calling ``fn`` gives a coroutine.
-
-    Args:
-        fn: A function, method, partial, or object with ``__call__``.
-
-    Returns:
-        True for coroutine functions, under whatever of these wrappings.
-
-    Example:
-        >>> async def fetch(): ...
-        >>> is_coroutine_function(functools.partial(fetch)), is_coroutine_function(len)
-        (True, False)
-    """
-    try:
-        return fn.__code__.co_flags & _COROUTINE != 0 or _marked(fn)
-    except (AttributeError, TypeError):
-        return kind_of(fn) == "coroutine"
+_KINDS: dict[int, Kind] = {
+    0: "plain",
+    inspect.CO_COROUTINE: "coroutine",
+    inspect.CO_GENERATOR: "generator",
+    inspect.CO_ASYNC_GENERATOR: "async_generator",
+}
 
 
 def kind_of(fn: Callable[..., Any]) -> Kind:
@@ -43,7 +29,17 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
 
     Raises:
         TypeError: ``fn`` cannot be called.
+
+    Example:
+        >>> async def fetch(): ...
+        >>> kind_of(functools.partial(fetch)), kind_of(len)
+        ('coroutine', 'plain')
     """
+    code = getattr(fn, "__code__", None)
+    if type(code) is CodeType:
+        flags = code.co_flags & _SPECIAL
+        if flags or not fn.__dict__:
+            return _KINDS[flags]
     if not callable(fn):
         raise TypeError(f"a function is needed, not {type(fn).__name__}: {fn!r:.80}")
     while isinstance(fn, functools.partial):
@@ -70,3 +66,41 @@ def name_of(fn: Callable[..., Any]) -> str:
 def _marked(fn: Callable[..., Any]) -> bool:
     # Mocks and some C extensions are coroutine functions by mark only.
     return getattr(fn, "_is_coroutine", None) is asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def either(
+    fn: Callable[..., Any], plain: Callable[..., Any], coroutine: Callable[[], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Choose what to protect a plain function with.
+
+    Decorators often hide a coroutine function in a plain one, as some SDK methods do. Whether such a function is
+    called from a task decides: there it must not block the event loop.
+
+    Args:
+        fn: The function.
+        plain: It protected as a plain one.
+        coroutine: Makes it protected as a coroutine function.
+
+    Returns:
+        ``plain`` in most cases; else a function that chooses at each call.
+    """
+    inner = inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
+    if inner is fn or not inspect.iscoroutinefunction(inner):
+        return plain
+    awaited = coroutine()
+
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        in_task = asyncio._get_running_loop() is not None  # noqa: SLF001
+        return (awaited if in_task else plain)(*args, **kwargs)
+
+    return choose
+
+
+def replay(first: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that gives ``first`` at its first call and then does as ``fn``."""
+    made = [first]
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return made.pop() if made else fn(*args, **kwargs)
+
+    return functools.update_wrapper(again, fn)

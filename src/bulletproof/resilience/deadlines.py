@@ -14,20 +14,8 @@ Clock = Callable[[], float]
 """Gives monotonic seconds."""
 
 
-class Limit:
-    """A moment on a clock at which the time is over.
-
-    Args:
-        at: The moment, in seconds of the clock.
-        clock: The clock.
-    """
-
-    __slots__ = ("at", "clock")
-
-    def __init__(self, at: float, clock: Clock) -> None:
-        self.at = at
-        self.clock = clock
-
+Limit = tuple[float, Clock]
+"""A moment on a clock at which the time is over."""
 
 current: ContextVar[Limit | None] = ContextVar("bulletproof_deadline", default=None)
 """The nearest deadline of the running call."""
@@ -46,7 +34,7 @@ def remaining() -> float | None:
         5.0
     """
     limit = current.get()
-    return None if limit is None else max(0.0, limit.at - limit.clock())
+    return None if limit is None else max(0.0, limit[0] - limit[1]())
 
 
 def check_deadline() -> None:
@@ -70,9 +58,9 @@ def hand_down(seconds: float, clock: Clock) -> Token[Limit | None]:
         The token with which to reset ``current``.
     """
     outer = current.get()
-    if outer is not None and outer.at - outer.clock() <= seconds:
+    if outer is not None and outer[0] - outer[1]() <= seconds:
         return current.set(outer)
-    return current.set(Limit(clock() + seconds, clock))
+    return current.set((clock() + seconds, clock))
 
 
 class deadline:  # noqa: N801  # reads as a statement

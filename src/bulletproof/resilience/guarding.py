@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
-from bulletproof.resilience.callables import kind_of
+from bulletproof.resilience.callables import either, kind_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,13 +37,15 @@ class Guard:
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Protect a function; it keeps its signature."""
         kind = kind_of(fn)
-        wrap = {
-            "plain": self._plain,
-            "coroutine": self._coroutine,
-            "generator": self._stream,
-            "async_generator": self._async_stream,
-        }[kind]
-        return functools.wraps(fn)(wrap(fn))
+        if kind == "plain":
+            wrapper = either(fn, self._plain(fn), lambda: self._coroutine(fn))
+        elif kind == "coroutine":
+            wrapper = self._coroutine(fn)
+        elif kind == "generator":
+            wrapper = self._stream(fn)
+        else:
+            wrapper = self._async_stream(fn)
+        return functools.wraps(fn)(wrapper)
 
     def _plain(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -52,10 +55,21 @@ class Guard:
             except BaseException as error:
                 self.leave(entry, error)
                 raise
+            if type(result) is CoroutineType:
+                return self._finish(entry, result)
             self.leave(entry, None)
             return result
 
         return guarded
+
+    async def _finish(self, entry: Any, begun: Any) -> Any:
+        try:
+            result = await begun
+        except BaseException as error:
+            self.leave(entry, error)
+            raise
+        self.leave(entry, None)
+        return result
 
     def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         async def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -1,23 +1,21 @@
 """Try again what is worth trying again."""
 
-import functools
 import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from bulletproof.errors import AIError, classify
-from bulletproof.resilience.attempts import Course, RetryEvent, forbidden
+from bulletproof.resilience.attempts import RetryEvent, forbidden
 from bulletproof.resilience.backoff import Backoff, Strategy, drawer, require
 from bulletproof.resilience.budget import RetryBudget
-from bulletproof.resilience.callables import kind_of, name_of
-from bulletproof.resilience.deadlines import Clock, current, hand_down
-from bulletproof.resilience.pausing import Sleep, pause, pause_async
-from bulletproof.resilience.streams import retried_async_stream, retried_stream
-from bulletproof.resilience.timelimit import within
+from bulletproof.resilience.deadlines import Clock
+from bulletproof.resilience.gate import Gate, utc_now
+from bulletproof.resilience.loop import Stack, bind, protect
+from bulletproof.resilience.pausing import Sleep
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,11 +26,7 @@ Hook = Callable[[RetryEvent], Any]
 _log = logging.getLogger("bulletproof.resilience")
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RetryPolicy:
     """Try a call again while that is worth it, waiting longer each time.
 
@@ -56,6 +50,7 @@ class RetryPolicy:
         max_retry_after: Longest ``Retry-After`` in seconds that is waited for; beyond it there is no retry.
         backoff: ``exponential``, ``constant`` or ``decorrelated``.
         retry_on_result: Tells of a result that it is not wanted. The last result is returned when no tries are left.
+        gate: What holds all callers of the service together when it says ``Retry-After``.
         on_retry: Called with a ``RetryEvent`` before each wait.
         on_giveup: Called with a ``RetryEvent`` when an error is raised, or an unwanted result returned, at last.
         clock: Gives monotonic seconds.
@@ -90,14 +85,16 @@ class RetryPolicy:
     max_retry_after: float = 120
     backoff: Strategy = field(default="exponential", kw_only=True)
     retry_on_result: Callable[[Any], bool] | None = field(default=None, kw_only=True)
+    gate: Gate | None = field(default=None, kw_only=True)
     on_retry: Hook | None = field(default=None, kw_only=True)
     on_giveup: Hook | None = field(default=None, kw_only=True)
     clock: Clock = field(default=time.monotonic, kw_only=True, repr=False)
-    now: Callable[[], datetime] = field(default=_utc_now, kw_only=True, repr=False)
+    now: Callable[[], datetime] = field(default=utc_now, kw_only=True, repr=False)
     sleep: Sleep | None = field(default=None, kw_only=True, repr=False)
     rng: Any = field(default=random, kw_only=True, repr=False)
     waits: Backoff = field(init=False, repr=False, compare=False)
     draw: Callable[[], float] = field(init=False, repr=False, compare=False)
+    stack: Stack = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
@@ -116,6 +113,12 @@ class RetryPolicy:
         keep = object.__setattr__
         keep(self, "waits", Backoff(self.base_delay, self.max_delay, self.factor, strategy, jitter))
         keep(self, "draw", drawer(self.rng))
+        timed = self.deadline is not None or self.attempt_timeout is not None
+        keep(self, "stack", Stack(self.deadline, self, self.gate, None, self.attempt_timeout, timed, self.clock))
+
+    def __repr__(self) -> str:
+        shown = [one for one in fields(self) if one.repr and getattr(self, one.name) != one.default]
+        return f"RetryPolicy({', '.join(f'{one.name}={getattr(self, one.name)!r}' for one in shown)})"
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Protect a function; it keeps its signature, and a coroutine function stays one.
@@ -123,16 +126,7 @@ class RetryPolicy:
         Raises:
             TypeError: What is decorated is no function.
         """
-        kind = kind_of(fn)
-        if kind == "coroutine":
-            wrapper = self._coroutine(fn)
-        elif kind == "plain":
-            wrapper = self._plain(fn)
-        elif kind == "generator":
-            wrapper = retried_stream(self, fn)
-        else:
-            wrapper = retried_async_stream(self, fn)
-        return functools.wraps(fn)(wrapper)
+        return protect(self.stack, fn)
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function, again if need be.
@@ -145,7 +139,8 @@ class RetryPolicy:
         Returns:
             What it returned; to be awaited when it is a coroutine function.
         """
-        return self(fn)(*args, **kwargs)
+        result: R = bind(self.stack, fn)(*args, **kwargs)
+        return result
 
     def replace(self, **changes: Any) -> "RetryPolicy":
         """Return a policy that differs in the arguments given."""
@@ -166,113 +161,9 @@ class RetryPolicy:
             return False
 
     @property
-    def _every_call_is_watched(self) -> bool:
-        return any(one is not None for one in (self.deadline, self.attempt_timeout, self.budget, self.retry_on_result))
-
-    def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        name = name_of(fn)
-        if self._every_call_is_watched:
-
-            async def watched(*args: Any, **kwargs: Any) -> Any:
-                return await self._run_async(Course(self, name), None, fn, args, kwargs)
-
-            return watched
-
-        async def retried(*args: Any, **kwargs: Any) -> Any:
-            # Nothing is set up until the first failure.
-            try:
-                return await fn(*args, **kwargs)
-            except Exception as error:
-                course = Course(self, name)
-                wait = course.failed(error)
-                if wait is None:
-                    raise
-            return await self._run_async(course, wait, fn, args, kwargs)
-
-        return retried
-
-    def _plain(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        name = name_of(fn)
-        if self._every_call_is_watched:
-
-            def watched(*args: Any, **kwargs: Any) -> Any:
-                return self._run(Course(self, name), None, fn, args, kwargs)
-
-            return watched
-
-        def retried(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return fn(*args, **kwargs)
-            except Exception as error:
-                course = Course(self, name)
-                wait = course.failed(error)
-                if wait is None:
-                    raise
-            return self._run(course, wait, fn, args, kwargs)
-
-        return retried
-
-    async def _run_async(
-        self, course: Course, wait: float | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        token = None if self.deadline is None else hand_down(self.deadline, self.clock)
-        course.open()
-        try:
-            while True:
-                if wait is not None:
-                    await pause_async(wait, self.sleep)
-                try:
-                    seconds, last = course.allowance()
-                    if seconds is None:
-                        result = await fn(*args, **kwargs)
-                    else:
-                        result = await within(seconds, fn, args, kwargs, self.clock, last=last)
-                except Exception as error:
-                    wait = course.failed(error)
-                    if wait is None:
-                        raise
-                else:
-                    wait = course.returned(result)
-                    if wait is None:
-                        return result
-        finally:
-            course.close()
-            if token is not None:
-                current.reset(token)
-
-    def _run(
-        self, course: Course, wait: float | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        token = None if self.deadline is None else hand_down(self.deadline, self.clock)
-        course.open()
-        try:
-            while True:
-                if wait is not None:
-                    pause(wait, self.sleep)
-                try:
-                    result = self._try(course, fn, args, kwargs)
-                except Exception as error:
-                    wait = course.failed(error)
-                    if wait is None:
-                        raise
-                else:
-                    wait = course.returned(result)
-                    if wait is None:
-                        return result
-        finally:
-            course.close()
-            if token is not None:
-                current.reset(token)
-
-    def _try(self, course: Course, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        seconds, _ = course.allowance()
-        if seconds is None:
-            return fn(*args, **kwargs)
-        token = hand_down(seconds, self.clock)
-        try:
-            return fn(*args, **kwargs)
-        finally:
-            current.reset(token)
+    def watches_every_call(self) -> bool:
+        """Whether there is something to do even when a call succeeds at once."""
+        return self.budget is not None or self.retry_on_result is not None
 
 
 def ai_api_retry(
@@ -282,7 +173,7 @@ def ai_api_retry(
     sleep: Sleep | None = None,
     rng: Any = random,
     clock: Clock = time.monotonic,
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = utc_now,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Retry a call to an AI service on connection errors, timeouts and whatever is worth another try.
 

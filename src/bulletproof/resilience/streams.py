@@ -1,38 +1,58 @@
-"""Retry of generators: before the first item only, since a caller cannot take items back."""
+"""Generators: they are tried again before their first item only, since no caller can give items back."""
 
+import functools
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from bulletproof.resilience.retry import RetryPolicy
-
-_END = object()
+from typing import Any, NamedTuple
 
 
-def retried_stream(policy: "RetryPolicy", fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a generator function so that it is started again if it fails before its first item.
+class Begun(NamedTuple):
+    """A generator after its first step.
 
     Args:
-        policy: The rules.
-        fn: A generator function.
-
-    Returns:
-        A generator function.
+        source: The generator.
+        item: Its first item.
+        ended: Whether there was none.
+        value: What it returned in that case.
     """
 
-    def start(*args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        stream = fn(*args, **kwargs)
-        try:
-            return stream, next(stream), None
-        except StopIteration as end:
-            return stream, _END, end.value
+    source: Any
+    item: Any
+    ended: bool = False
+    value: Any = None
 
-    start.__qualname__ = getattr(fn, "__qualname__", start.__qualname__)
-    begin = policy(start)
+
+def started(fn: Callable[..., Any]) -> Callable[..., Begun]:
+    """Turn a generator function into a plain one that takes the first item."""
+
+    def start(*args: Any, **kwargs: Any) -> Begun:
+        source = fn(*args, **kwargs)
+        try:
+            return Begun(source, next(source))
+        except StopIteration as end:
+            return Begun(source, None, True, end.value)
+
+    return functools.update_wrapper(start, fn)
+
+
+def started_async(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn an async generator function into a coroutine function that takes the first item."""
+
+    async def start(*args: Any, **kwargs: Any) -> Begun:
+        source = fn(*args, **kwargs)
+        try:
+            return Begun(source, await anext(source))
+        except StopAsyncIteration:
+            return Begun(source, None, True)
+
+    return functools.update_wrapper(start, fn)
+
+
+def relay(begin: Callable[..., Begun]) -> Callable[..., Any]:
+    """Turn a function that begins a generator into a generator function that gives all of it."""
 
     def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        source, item, value = begin(*args, **kwargs)
-        if item is _END:
+        source, item, ended, value = begin(*args, **kwargs)
+        if ended:
             return value
         # As `yield from source`, which cannot be used because the first item has been taken already.
         try:
@@ -53,33 +73,12 @@ def retried_stream(policy: "RetryPolicy", fn: Callable[..., Any]) -> Callable[..
     return stream
 
 
-def retried_async_stream(policy: "RetryPolicy", fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an async generator function so that it is started again if it fails before its first item.
-
-    Args:
-        policy: The rules.
-        fn: An async generator function.
-
-    Returns:
-        An async generator function.
-    """
-
-    async def start(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        stream = fn(*args, **kwargs)
-        try:
-            return stream, await anext(stream)
-        except StopAsyncIteration:
-            return stream, _END
-        except BaseException:
-            await stream.aclose()
-            raise
-
-    start.__qualname__ = getattr(fn, "__qualname__", start.__qualname__)
-    begin = policy(start)
+def relay_async(begin: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a coroutine function that begins an async generator into a function that gives all of it."""
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        source, item = await begin(*args, **kwargs)
-        if item is _END:
+        source, item, ended, _ = await begin(*args, **kwargs)
+        if ended:
             return
         try:
             while True:

@@ -1,17 +1,16 @@
 """A time limit for one call."""
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from contextvars import Token
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
-from bulletproof.errors import DeadlineExceededError, ServiceTimeoutError
+from bulletproof.errors import ServiceTimeoutError
 from bulletproof.resilience.backoff import require
-from bulletproof.resilience.callables import is_coroutine_function, name_of
 from bulletproof.resilience.deadlines import Clock, Limit, current, hand_down
+from bulletproof.resilience.loop import Stack, protect
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,26 +57,9 @@ class timeout:  # noqa: N801  # reads as a statement, like asyncio.timeout
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Protect a function; it keeps its signature."""
-        seconds, clock = self.seconds, self._clock
-        if seconds is None:
+        if self.seconds is None:
             return fn
-        if is_coroutine_function(fn):
-
-            @functools.wraps(fn)
-            async def limited(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await within(seconds, fn, args, kwargs, clock)
-
-            return limited  # type: ignore[return-value]
-
-        @functools.wraps(fn)
-        def told(*args: P.args, **kwargs: P.kwargs) -> R:
-            token = hand_down(seconds, clock)
-            try:
-                return fn(*args, **kwargs)
-            finally:
-                current.reset(token)
-
-        return told
+        return protect(Stack(attempt_timeout=self.seconds, interrupts=True, clock=self._clock), fn)
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function within the limit; await the result of a coroutine function."""
@@ -114,43 +96,3 @@ class timeout:  # noqa: N801  # reads as a statement, like asyncio.timeout
                 await scope.__aexit__(kind, error, trace)
             except TimeoutError as expiry:
                 raise ServiceTimeoutError(f"no answer within {self.seconds:g} s") from expiry
-
-
-async def within(
-    seconds: float,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    clock: Clock,
-    *,
-    last: bool = False,
-) -> Any:
-    """Await ``fn(*args, **kwargs)`` for at most so many seconds.
-
-    Args:
-        seconds: Seconds allowed.
-        fn: A coroutine function.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        clock: Gives monotonic seconds; for what is handed down.
-        last: Whether the whole deadline ends with this limit, so that another try is pointless.
-
-    Returns:
-        What it returned.
-
-    Raises:
-        ServiceTimeoutError: The time is over.
-        DeadlineExceededError: The time is over and it was the ``last``.
-    """
-    token = hand_down(seconds, clock)
-    scope = asyncio.timeout(seconds)
-    try:
-        async with scope:
-            return await fn(*args, **kwargs)
-    except TimeoutError as expiry:
-        if not scope.expired():
-            raise
-        kind = DeadlineExceededError if last else ServiceTimeoutError
-        raise kind(f"{name_of(fn)} did not answer within {seconds:.3g} s") from expiry
-    finally:
-        current.reset(token)

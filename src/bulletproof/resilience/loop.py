@@ -1,0 +1,253 @@
+"""The one loop: deadline, retry, gate, breaker and timeout fused into a single frame around the call."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import CoroutineType, coroutine
+from typing import TYPE_CHECKING, Any
+
+from bulletproof.errors import DeadlineExceededError, ServiceTimeoutError
+from bulletproof.resilience.attempts import Course
+from bulletproof.resilience.callables import either, kind_of, name_of, replay
+from bulletproof.resilience.deadlines import Clock, current, hand_down, remaining
+from bulletproof.resilience.pausing import pause, pause_async
+from bulletproof.resilience.streams import relay, relay_async, started, started_async
+
+if TYPE_CHECKING:
+    from bulletproof.resilience.breaker import AIServiceCircuitBreaker
+    from bulletproof.resilience.gate import Gate
+    from bulletproof.resilience.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What stands around a call, from the outside in: deadline, retry, gate, breaker, timeout.
+
+    Args:
+        deadline: Seconds for everything.
+        retry: The rules of trying again.
+        gate: What holds each try while the service asked everybody to wait.
+        breaker: What admits each try and counts its end.
+        attempt_timeout: Seconds for each try.
+        interrupts: Whether each try has a time limit; a coroutine is stopped at it.
+        clock: Gives monotonic seconds.
+    """
+
+    deadline: float | None = None
+    retry: "RetryPolicy | None" = None
+    gate: "Gate | None" = None
+    breaker: "AIServiceCircuitBreaker | None" = None
+    attempt_timeout: float | None = None
+    interrupts: bool = False
+    clock: Clock = time.monotonic
+
+
+def bind(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Put a stack around a function.
+
+    Generators are tried again before their first item only; a timeout ends there too, and a breaker judges them at
+    their end.
+
+    Args:
+        stack: The stack.
+        fn: A function of any kind.
+
+    Returns:
+        A function of the same kind.
+
+    Raises:
+        TypeError: ``fn`` is no function.
+    """
+    kind = kind_of(fn)
+    if kind == "coroutine":
+        return _coroutine(stack, fn)
+    if kind == "plain":
+        return either(fn, _plain(stack, fn), lambda: _coroutine(stack, fn))
+    if stack.breaker is not None:
+        limited = bind(Stack(attempt_timeout=stack.attempt_timeout, interrupts=stack.interrupts, clock=stack.clock), fn)
+        fn = stack.breaker(limited)
+        stack = Stack(stack.deadline, stack.retry, stack.gate, clock=stack.clock)
+    if kind == "generator":
+        return relay(_plain(stack, started(fn)))
+    return relay_async(_coroutine(stack, started_async(fn)))
+
+
+def protect(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Put a stack around a function, as ``bind`` does, and keep its name and signature."""
+    return functools.wraps(fn)(bind(stack, fn))
+
+
+def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: C901
+    # This loop and the next are the same but for the awaits. `_fast` and `_plain` are the breaker's own short cut.
+    retry: Any = stack.retry
+    gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
+    watched = retry is not None and retry.watches_every_call
+    target = fn if not stack.interrupts else functools.partial(_limited, stack, fn)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
+        token = None if deadline is None else hand_down(deadline, clock)
+        course = Course(retry, fn) if watched else None
+        try:
+            while True:
+                try:
+                    if gate is not None:
+                        await gate.enter_async()
+                    if breaker is not None:
+                        ticket: Any = breaker._fast  # noqa: SLF001
+                        if ticket is None:
+                            ticket = breaker.admit()
+                    try:
+                        result = await target(*args, **kwargs)
+                    except BaseException as error:
+                        if breaker is not None:
+                            breaker.failed(ticket, error)
+                        raise
+                    if breaker is not None:
+                        if ticket is breaker._fast:  # noqa: SLF001
+                            next(breaker._plain)  # noqa: SLF001
+                        else:
+                            breaker.succeeded(ticket, result)
+                    wait = None if course is None else course.returned(result)
+                    if wait is None:
+                        return result
+                except Exception as error:
+                    if gate is not None:
+                        gate.learn(error)
+                    if retry is None:
+                        raise
+                    if course is None:
+                        course = Course(retry, fn)
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+                await pause_async(wait, retry.sleep)
+        finally:
+            if course is not None:
+                course.close()
+            if token is not None:
+                current.reset(token)
+
+    return call
+
+
+def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: C901
+    retry: Any = stack.retry
+    gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
+    watched = retry is not None and retry.watches_every_call
+    target = fn if not stack.interrupts else functools.partial(_told, stack, fn)
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
+        token = None if deadline is None else hand_down(deadline, clock)
+        course = Course(retry, fn) if watched else None
+        try:
+            while True:
+                try:
+                    if gate is not None:
+                        gate.enter()
+                    if breaker is not None:
+                        ticket: Any = breaker._fast  # noqa: SLF001
+                        if ticket is None:
+                            ticket = breaker.admit()
+                    try:
+                        result = target(*args, **kwargs)
+                    except BaseException as error:
+                        if breaker is not None:
+                            breaker.failed(ticket, error)
+                        raise
+                    if type(result) is CoroutineType:
+                        if breaker is not None:
+                            breaker.withdraw(ticket)  # the call proper begins when it is awaited
+                        return _coroutine(stack, replay(result, fn))(*args, **kwargs)
+                    if breaker is not None:
+                        if ticket is breaker._fast:  # noqa: SLF001
+                            next(breaker._plain)  # noqa: SLF001
+                        else:
+                            breaker.succeeded(ticket, result)
+                    wait = None if course is None else course.returned(result)
+                    if wait is None:
+                        return result
+                except Exception as error:
+                    if gate is not None:
+                        gate.learn(error)
+                    if retry is None:
+                        raise
+                    if course is None:
+                        course = Course(retry, fn)
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+                pause(wait, retry.sleep)
+        finally:
+            if course is not None:
+                course.close()
+            if token is not None:
+                current.reset(token)
+
+    return call
+
+
+def _told(stack: Stack, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call plain code, which cannot be interrupted, with its time limit in the context."""
+    if remaining() == 0:
+        raise DeadlineExceededError(f"no time is left to call {name_of(fn)}")
+    if stack.attempt_timeout is None:
+        return fn(*args, **kwargs)
+    token = hand_down(stack.attempt_timeout, stack.clock)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        current.reset(token)
+
+
+async def _limited(stack: Stack, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Await a coroutine function for what is left of the deadline, at most the time of one try."""
+    seconds, left = stack.attempt_timeout, remaining()
+    last = left is not None and (seconds is None or left <= seconds)
+    if last:
+        seconds = left
+    if seconds is None:
+        return await fn(*args, **kwargs)
+    if seconds == 0:
+        raise DeadlineExceededError(f"no time is left to call {name_of(fn)}")
+    token = None if last else hand_down(seconds, stack.clock)
+    try:
+        running = fn(*args, **kwargs)
+        if type(running) is CoroutineType:
+            # Until it first waits nothing could interrupt it anyway, and a timer costs more than all the rest.
+            try:
+                step = running.send(None)
+            except StopIteration as end:
+                return end.value
+            running = _rest(running, step)
+        scope = asyncio.timeout(remaining())
+        try:
+            async with scope:
+                return await running
+        except TimeoutError as expiry:
+            if not scope.expired():
+                raise
+            kind = DeadlineExceededError if last else ServiceTimeoutError
+            raise kind(f"{name_of(fn)} did not answer within {seconds:.3g} s") from expiry
+    finally:
+        if token is not None:
+            current.reset(token)
+
+
+@coroutine
+def _rest(running: Any, step: Any) -> Generator[Any, Any, Any]:
+    """Await a coroutine whose first step has been made already."""
+    while True:
+        try:
+            yield step
+        except BaseException as error:  # noqa: BLE001 - a cancellation, handed on
+            thrown = error
+        else:
+            return (yield from running)
+        try:
+            step = running.throw(thrown)
+        except StopIteration as end:
+            return end.value
+        finally:
+            del thrown
