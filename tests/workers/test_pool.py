@@ -65,3 +65,10 @@ async def test_a_closed_pool_starts_again_when_it_is_needed(pool: WorkerPool) ->
 def test_a_pool_without_workers_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="size must be at least 1"):
         WorkerPool(0, name="nothing")
+
+
+async def test_workers_that_are_killed_while_idle_are_replaced(pool: WorkerPool) -> None:
+    worker = await pool.run(os.getpid)
+    os.kill(worker, signal.SIGKILL)
+    await asyncio.sleep(0.3)
+    assert await pool.run(os.getpid) != worker

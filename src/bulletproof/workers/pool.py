@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -62,12 +63,27 @@ class WorkerPool:
             DeadlineExceededError: It took too long.
             ResourceError: Its worker died: ``out_of_memory`` when it was killed from outside.
         """
-        if self._pool is None or not self._pool.active:
-            # Spawned, not forked: a fork of a process with threads and an event loop inherits their locks.
-            self._pool = ProcessPool(self._size, initializer=_start, initargs=(self._initializer,), context=_context())
-        future = self._pool.schedule(function, args=args, timeout=timeout)
         try:
-            return await asyncio.wrap_future(future)  # type: ignore[no-any-return]
+            return await self._run(function, args, timeout)
+        except BrokenProcessPool:
+            # Its idle workers were killed; the task itself has not run.
+            await self.aclose()
+        try:
+            return await self._run(function, args, timeout)
+        except BrokenProcessPool as error:
+            raise ResourceError(f"no worker for {self.name} can be started: they die at once") from error
+
+    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], timeout: float | None) -> T:
+        if self._pool is None:
+            # Spawned, not forked: a fork of a process with threads and an event loop inherits their locks.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPool(self._size, initializer=_start, initargs=(self._initializer,), context=context)
+        try:
+            future = self._pool.schedule(function, args=args, timeout=timeout)
+        except RuntimeError as error:
+            raise BrokenProcessPool(str(error)) from error
+        try:
+            return await asyncio.wrap_future(future)
         except FutureTimeoutError as error:
             if future.done() and not future.cancelled() and isinstance(future.exception(), FutureTimeoutError):
                 raise DeadlineExceededError(f"{self.name} took longer than the {timeout:g} s allowed") from error
@@ -86,12 +102,8 @@ class WorkerPool:
         """Stop the workers; calls under way are broken off."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
             await asyncio.to_thread(pool.join)
-
-
-def _context() -> Any:
-    return multiprocessing.get_context("spawn")
 
 
 def _start(initializer: Callable[[], None] | None) -> None:
