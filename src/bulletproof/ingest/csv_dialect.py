@@ -1,0 +1,154 @@
+"""How a CSV file is written: its delimiter, its quoting, whether its first row names the columns."""
+
+import csv
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from bulletproof.ingest.text_field import tells_header
+
+DELIMITERS = (",", ";", "\t", "|")
+# Stands for "no delimiter": a character that no text has.
+NO_DELIMITER = "\x1f"
+_SAMPLE_LINES = 200
+_SAMPLE_CHARS = 128 * 1024
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)
+_IDENTIFIER = re.compile(r"[^\W\d][\w.\-/%#()]*$")
+_NUMBER = re.compile(r"[-+]?[\d.,:/\- ]*\d[\d.,:/\- %]*$")
+
+
+class Dialect(NamedTuple):
+    """How a file is written.
+
+    Args:
+        delimiter: Between the fields; ``NO_DELIMITER`` when each line is one field.
+        header: Whether the first row names the columns.
+        escape: A backslash when quotes inside of texts are escaped by it instead of being doubled.
+        skip_spaces: Whether blanks follow the delimiters.
+        skip_lines: Lines before the first row: Excel's ``sep=;``.
+        share: Share of the sample's rows with as many fields as the first.
+        columns: Fields of the first row.
+    """
+
+    delimiter: str
+    header: bool
+    escape: str | None = None
+    skip_spaces: bool = False
+    skip_lines: int = 0
+    share: float = 1.0
+    columns: int = 1
+
+    @property
+    def label(self) -> str:
+        """The delimiter in words."""
+        return {"\t": "tab", NO_DELIMITER: "none"}.get(self.delimiter, self.delimiter)
+
+
+def sample_lines(lines: Sequence[str]) -> list[str]:
+    """Return the first lines, as many as are needed to tell the dialect."""
+    chosen, size = [], 0
+    for line in lines[:_SAMPLE_LINES]:
+        chosen.append(line[:_SAMPLE_CHARS])
+        size += len(line)
+        if size > _SAMPLE_CHARS:
+            break
+    return chosen
+
+
+def parse_sample(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
+    """Return the rows of a sample, leniently parsed."""
+    reader = csv.reader(
+        lines[dialect.skip_lines :],
+        delimiter=dialect.delimiter,
+        escapechar=dialect.escape,
+        doublequote=dialect.escape is None,
+        skipinitialspace=dialect.skip_spaces,
+    )
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # one field is longer than the csv module takes; the rows before it are enough
+        rows.extend(row for row in reader if row)
+    return rows
+
+
+def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | None = None) -> Dialect:
+    """Find out how a file is written.
+
+    Args:
+        lines: Its first lines, as ``sample_lines`` gives them.
+        delimiters: Those that come into question.
+        wanted: The text field that the caller named; a first row that has it is the header.
+
+    Returns:
+        The dialect.
+
+    Example:
+        >>> find_dialect(["id;text\\n", "1;good, really\\n"], DELIMITERS)[:2]
+        (';', True)
+    """
+    skip = 0
+    first = next((index for index, line in enumerate(lines) if line.strip()), 0)
+    if lines and (told := _SEP_LINE.match(lines[first])):
+        skip, delimiters = first + 1, (told[1],)
+    best: Dialect | None = None
+    rank: tuple[float, int] = (0.0, 0)
+    for delimiter in delimiters:
+        dialect = _quoting(lines, Dialect(delimiter, header=False, skip_lines=skip))
+        rows = parse_sample(lines, dialect)
+        if not rows or len(rows[0]) < 2:
+            continue
+        share = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        dialect = dialect._replace(header=is_header(rows, wanted), share=share, columns=len(rows[0]))
+        is_table = share >= 0.6 or (dialect.header and all(_IDENTIFIER.match(cell) or not cell for cell in rows[0]))
+        if is_table and (round(share, 1), len(rows[0])) > rank:
+            best, rank = dialect, (round(share, 1), len(rows[0]))
+    return best or _single_column(lines, delimiters, skip, wanted)
+
+
+def _single_column(lines: Sequence[str], delimiters: Sequence[str], skip: int, wanted: str | None) -> Dialect:
+    dialect = _quoting(lines, Dialect(delimiters[0], header=False, skip_lines=skip))
+    rows = parse_sample(lines, dialect)
+    header = is_header(rows, wanted)
+    ragged = sum(len(row) > 1 for row in rows)
+    if header and len(rows[0]) == 1 and ragged * 2 <= len(rows):
+        return dialect._replace(header=True)
+    # Commas are then a part of the texts.
+    return dialect._replace(delimiter=NO_DELIMITER, header=header and len(rows[0]) == 1)
+
+
+def _quoting(lines: Sequence[str], dialect: Dialect) -> Dialect:
+    text = "".join(lines)
+    if f'{dialect.delimiter} "' in text and f'{dialect.delimiter}"' not in text:
+        dialect = dialect._replace(skip_spaces=True)
+    if '\\"' in text and text.count('\\"') > text.count('""'):
+        dialect = dialect._replace(escape="\\")
+    return dialect
+
+
+def is_header(rows: Sequence[Sequence[str]], wanted: str | None = None) -> bool:
+    """Say whether the first row names the columns.
+
+    Example:
+        >>> is_header([["id", "text"], ["1", "good"]]), is_header([["1", "good"], ["2", "bad"]])
+        (True, False)
+    """
+    if not rows:
+        return False
+    first = [cell.strip() for cell in rows[0]]
+    if wanted is not None and wanted.strip().casefold() in (cell.casefold() for cell in first):
+        return True
+    filled = [cell for cell in first if cell]
+    if not filled or any(_NUMBER.match(cell) for cell in filled) or any(len(cell) > 100 for cell in filled):
+        return False
+    if tells_header(filled):
+        return True
+    if len(first) == 1:
+        return "_" in first[0] and _IDENTIFIER.match(first[0]) is not None
+    if any(cell.endswith((".", "!", "?", "…")) or len(cell.split()) > 4 for cell in filled):
+        return False
+    body = [row for row in rows[1:] if len(row) == len(first)]
+    columns = [[row[index].strip() for row in body] for index in range(len(first))]
+    if any(cell and cell in column for cell, column in zip(first, columns, strict=True)):
+        return False  # a value that comes again is no name
+    numeric = any(column and all(map(_NUMBER.match, column)) for column in columns)
+    return numeric or all(_IDENTIFIER.match(cell) or len(cell.split()) <= 3 for cell in filled)
