@@ -259,3 +259,15 @@ class CircuitOpenError(ExternalServiceError):
         super().__init__(f"circuit of {service!r} is {state}: {when}", retry_after=retry_after)
         self.service = service
         self.state = state
+
+    def __getattr__(self, name: str) -> Any:
+        # A refused call has to be cheap: the breaker makes this error by __new__ alone, and what it says is worked out
+        # when somebody asks.
+        if "service" in self.__dict__ or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        CircuitOpenError.__init__(self, *self.args)
+        return getattr(self, name)
+
+    def __reduce__(self) -> tuple[Callable[..., AIError], tuple[type[AIError], dict[str, Any]]]:
+        _ = self.message  # worked out by now
+        return super().__reduce__()
