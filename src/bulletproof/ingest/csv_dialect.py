@@ -56,19 +56,24 @@ def sample_lines(lines: Sequence[str]) -> list[str]:
     return chosen
 
 
-def parse_sample(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
-    """Return the rows of a sample, leniently parsed."""
+def parse_sample(lines: Sequence[str], dialect: Dialect, *, strict: bool = False) -> list[list[str]]:
+    """Return the rows of a sample; if strict, up to the first whose quotes are not in order."""
     reader = csv.reader(
         lines[dialect.skip_lines :],
         delimiter=dialect.delimiter,
         escapechar=dialect.escape,
-        doublequote=dialect.escape is None,
         skipinitialspace=dialect.skip_spaces,
+        strict=strict,
     )
     rows: list[list[str]] = []
-    with suppress(csv.Error):  # one field is longer than the csv module takes; the rows before it are enough
-        rows.extend(row for row in reader if row)
+    with suppress(csv.Error):
+        rows.extend(row for row in reader if not is_blank(row))
     return rows
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Say whether a row comes from a line with nothing in it."""
+    return not any(map(str.strip, row))
 
 
 def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | None = None) -> Dialect:
@@ -97,7 +102,7 @@ def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | 
         rows = parse_sample(lines, dialect)
         if not rows or len(rows[0]) < 2:
             continue
-        share = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        share = _share(rows)
         dialect = dialect._replace(header=is_header(rows, wanted), share=share, columns=len(rows[0]))
         is_table = share >= 0.6 or (dialect.header and all(_IDENTIFIER.match(cell) or not cell for cell in rows[0]))
         if is_table and (round(share, 1), len(rows[0])) > rank:
@@ -118,11 +123,19 @@ def _single_column(lines: Sequence[str], delimiters: Sequence[str], skip: int, w
 
 def _quoting(lines: Sequence[str], dialect: Dialect) -> Dialect:
     text = "".join(lines)
-    if f'{dialect.delimiter} "' in text and f'{dialect.delimiter}"' not in text:
-        dialect = dialect._replace(skip_spaces=True)
-    if '\\"' in text and text.count('\\"') > text.count('""'):
-        dialect = dialect._replace(escape="\\")
+    if f'{dialect.delimiter} "' in text:
+        spaced = dialect._replace(skip_spaces=True)
+        if _share(parse_sample(lines, spaced)) > _share(parse_sample(lines, dialect)):
+            dialect = spaced
+    if '\\"' in text:
+        escaped = dialect._replace(escape="\\")
+        if len(parse_sample(lines, escaped, strict=True)) > len(parse_sample(lines, dialect, strict=True)):
+            dialect = escaped
     return dialect
+
+
+def _share(rows: Sequence[Sequence[str]]) -> float:
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows) if rows else 0.0
 
 
 def is_header(rows: Sequence[Sequence[str]], wanted: str | None = None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from bulletproof.errors import InvalidFileError
-from bulletproof.ingest.csv_dialect import NO_DELIMITER, find_dialect, parse_sample, sample_lines
+from bulletproof.ingest.csv_dialect import NO_DELIMITER, find_dialect, is_blank, parse_sample, sample_lines
 from bulletproof.ingest.encoding import Block
 from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import IngestLimits, Record, Rejection, Row, shorten
@@ -15,7 +15,7 @@ from bulletproof.ingest.text_field import find_text_field
 
 _CLOSING = {
     None: re.compile(r'(?:[^"]|"")*+"(?!")', re.DOTALL),
-    "\\": re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL),
+    "\\": re.compile(r'(?:[^"\\]|\\.|"")*+"(?!")', re.DOTALL),
 }
 
 
@@ -148,7 +148,7 @@ class CsvFile:
 
     def _read_header(self) -> list[str]:
         try:
-            first = next((row for row in self._reader() if row), None)
+            first = next((row for row in self._reader() if not is_blank(row)), None)
         except csv.Error as error:
             raise InvalidFileError(
                 f"The first row cannot be read: {error}", code="invalid_csv", line=self._lines.mark + 1
@@ -194,7 +194,6 @@ class CsvFile:
             self._lines,
             delimiter=dialect.delimiter,
             escapechar=dialect.escape,
-            doublequote=dialect.escape is None,
             skipinitialspace=dialect.skip_spaces,
             strict=True,
         )

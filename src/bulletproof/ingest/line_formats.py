@@ -49,8 +49,8 @@ def json_lines(blocks: Iterator[Block], limits: IngestLimits, notes: Notes) -> I
                 continue
             try:
                 value, end = decoder.decode(line, 0)
-                if end < len(line):
-                    raise Flaw("There is something behind the end of the value", end, end)
+                if rest := line[end:].lstrip(" \t"):
+                    raise Flaw("There is something behind the end of the value", len(line) - len(rest), len(line))
             except Flaw as flaw:
                 column = flaw.pos + len(raw) - len(raw.lstrip(" \t\r")) + 1
                 yield Rejection(row, "invalid_json", f"line {number}, column {column}: {flaw.message}")

@@ -169,4 +169,6 @@ def _wording(text: str, error: json.JSONDecodeError) -> str:
     if message.startswith("Invalid control character"):
         code = ord(text[pos]) if pos < len(text) else 0
         return f"A text holds the control character U+{code:04X}; it must be escaped"
-    return message.removesuffix(" at").replace("Expecting", "Expected").replace(" starting", "")
+    if message.startswith("Unterminated string"):
+        return "A text begins here and never ends"
+    return message.removesuffix(" at").replace("Expecting", "Expected")

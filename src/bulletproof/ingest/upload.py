@@ -1,6 +1,6 @@
 """An uploaded file, whatever it is, as a stream of records."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, Literal
 
@@ -41,24 +41,20 @@ class ParsedFile:
 
     def __init__(
         self,
+        upload: "_Upload",
         rows: Iterator[Row],
         limits: IngestLimits,
-        notes: Notes,
         *,
         format: sniff.Format,  # noqa: A002 - the name of the attribute
-        encoding: Callable[[], str],
         compression: Literal["gzip"] | None,
         filename: str | None,
-        text_field: str | None,
     ) -> None:
+        self._upload = upload
         self._rows = rows
         self._limits = limits
-        self._notes = notes
-        self._encoding = encoding
         self.format = format
         self.compression = compression
         self.filename = filename
-        self.text_field = text_field
         self.received = 0
         self.rejected = 0
         self._reasons: list[Rejection] = []
@@ -66,12 +62,17 @@ class ParsedFile:
     @property
     def encoding(self) -> str:
         """The encoding found so far."""
-        return self._encoding()
+        return self._upload.encoding
+
+    @property
+    def text_field(self) -> str | None:
+        """The field the texts are taken from."""
+        return self._upload.text_field
 
     @property
     def warnings(self) -> list[str]:
         """What the user should know about how the file was read; grows while it is."""
-        return self._notes.texts
+        return self._upload.notes.texts
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows, ``chunk_size`` at a time; the file is read as far as they are asked for, once.
@@ -171,14 +172,12 @@ def open_upload(
     if first is None:
         raise InvalidFileError("The file holds no records", code="empty_file")
     return ParsedFile(
+        upload,
         chain((first,), rows),
         limits,
-        upload.notes,
         format=found,
-        encoding=lambda: upload.encoding,
         compression="gzip" if packed else None,
         filename=name,
-        text_field=upload.text_field,
     )
 
 
