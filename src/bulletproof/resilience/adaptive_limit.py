@@ -11,17 +11,19 @@ from bulletproof.resilience.guarding import Guard
 from bulletproof.resilience.slots import Slots
 
 _OVERLOAD = frozenset({"overloaded", "rate_limited", "service_timeout", "service_unavailable", "prediction_timeout"})
-_WARM_UP = 10  # samples averaged plainly before the long average moves slowly
-_MEMORY = 600  # samples that the long average remembers
+_WINDOW = 10  # calls at least whose mean time is compared with the usual one
+_PROBE = 50  # windows after which the usual time is measured anew
 
 
 class AdaptiveLimit(Guard):
     """A bulkhead that finds its own size.
 
-    When answers take longer than they use to, a queue is building up in the service, and fewer calls are let in; when
-    they are as fast as ever and the places are all used, more are. Overload errors (429, 503, timeouts) shrink it at
-    once. (The rule of Netflix' concurrency-limits, ``Gradient2Limit``: the new limit is the old one times
-    long-term / present time, plus room for a short queue.) A decorator and ``call``, for threads and tasks alike.
+    When answers take longer than usual, a queue is building up in the service, and fewer calls are let in; when they
+    are as fast as ever and the places are all used, more are. Overload errors (429, 503, timeouts) shrink it at once.
+    The rule is that of Netflix' concurrency-limits (``GradientLimit``): the new limit is the old one times usual /
+    present time, plus room for a short queue. Here the times are means over as many calls as there are places, since
+    the answers of models differ much in length. What is usual is measured anew from time to time, for which the limit
+    drops to half for a moment. A decorator and ``call``, for threads and tasks alike.
 
     Args:
         name: What it protects; named in errors.
@@ -46,14 +48,18 @@ class AdaptiveLimit(Guard):
     """
 
     __slots__ = (
+        "_busiest",
         "_clock",
+        "_count",
         "_estimate",
         "_lock",
-        "_long",
-        "_samples",
         "_slots",
         "_smoothing",
+        "_stale",
         "_tolerance",
+        "_total",
+        "_usual",
+        "_windows",
         "max_limit",
         "min_limit",
     )
@@ -68,7 +74,7 @@ class AdaptiveLimit(Guard):
         max_queued: int = 0,
         max_wait: float | None = None,
         tolerance: float = 1.5,
-        smoothing: float = 0.2,
+        smoothing: float = 0.5,
         clock: Clock = time.monotonic,
     ) -> None:
         require("min_limit", min_limit, min_limit >= 1, "at least 1")
@@ -83,8 +89,9 @@ class AdaptiveLimit(Guard):
         self.max_limit = max_limit
         self._slots = Slots(name, initial, max_queued, max_wait, retry_after=1)
         self._estimate = float(initial)
-        self._long = 0.0
-        self._samples = 0
+        self._usual: float | None = None
+        self._total = 0.0
+        self._count = self._busiest = self._windows = self._stale = 0
         self._tolerance = tolerance
         self._smoothing = smoothing
         self._clock = clock
@@ -131,16 +138,27 @@ class AdaptiveLimit(Guard):
             self._slots.leave()
 
     def _sample(self, seconds: float, in_use: int) -> None:
-        self._samples += 1
-        weight = max(1 / self._samples, 2 / (_MEMORY + 1)) if self._samples > _WARM_UP else 1 / self._samples
-        self._long += (seconds - self._long) * weight
-        if self._long > 2 * seconds:
-            self._long *= 0.95  # recovering from overload: forget the slow times sooner
-        if in_use < self._estimate / 2:
+        if self._stale:
+            self._stale -= 1  # begun before the limit was lowered to look at the service without a queue
+            return
+        self._count += 1
+        self._total += seconds
+        self._busiest = max(self._busiest, in_use)
+        if self._count < max(_WINDOW, self._slots.limit):
+            return
+        mean, busiest = self._total / self._count, self._busiest
+        self._count = self._busiest = 0
+        self._total = 0.0
+        self._windows += 1
+        if self._windows == _PROBE:
+            self._windows, self._usual, self._stale = 0, None, in_use - 1
+            self._settle(self._estimate / 2)
+            return
+        self._usual = mean if self._usual is None else min(self._usual, mean)
+        if busiest < self._estimate / 2:
             return  # too little load to tell anything
-        gradient = max(0.5, min(1.0, self._tolerance * self._long / seconds))
-        room = self._estimate**0.5
-        wanted = self._estimate * gradient + room
+        gradient = max(0.5, min(1.0, self._tolerance * self._usual / mean))
+        wanted = self._estimate * gradient + self._estimate**0.5
         self._settle(self._estimate * (1 - self._smoothing) + wanted * self._smoothing)
 
     def _settle(self, estimate: float) -> None:

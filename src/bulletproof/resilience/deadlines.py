@@ -56,10 +56,17 @@ def hand_down(seconds: float, clock: Clock) -> Token[Limit | None]:
 
     Returns:
         The token with which to reset ``current``.
+
+    Raises:
+        DeadlineExceededError: The time is over already.
     """
     outer = current.get()
-    if outer is not None and outer[0] - outer[1]() <= seconds:
-        return current.set(outer)
+    if outer is not None:
+        left = outer[0] - outer[1]()
+        if left <= 0:
+            raise DeadlineExceededError("the time allowed for this work is over")
+        if left <= seconds:
+            return current.set(outer)
     return current.set((clock() + seconds, clock))
 
 

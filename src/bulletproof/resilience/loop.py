@@ -84,7 +84,7 @@ def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # n
     retry: Any = stack.retry
     gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
     watched = retry is not None and retry.watches_every_call
-    target = fn if not stack.interrupts else functools.partial(_limited, stack, fn)
+    limited, limited_each = stack.interrupts, stack.attempt_timeout is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
         token = None if deadline is None else hand_down(deadline, clock)
@@ -99,7 +99,20 @@ def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # n
                         if ticket is None:
                             ticket = breaker.admit()
                     try:
-                        result = await target(*args, **kwargs)
+                        if not limited:
+                            result = await fn(*args, **kwargs)
+                        elif limited_each:
+                            result = await _limited(stack, fn, args, kwargs)
+                        else:
+                            running = fn(*args, **kwargs)
+                            if type(running) is not CoroutineType:
+                                running = _awaited(running)
+                            try:
+                                step = running.send(None)
+                            except StopIteration as end:
+                                result = end.value
+                            else:
+                                result = await _interrupted(running, step, fn, last=True)
                     except BaseException as error:
                         if breaker is not None:
                             breaker.failed(ticket, error)
@@ -136,7 +149,7 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
     retry: Any = stack.retry
     gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
     watched = retry is not None and retry.watches_every_call
-    target = fn if not stack.interrupts else functools.partial(_told, stack, fn)
+    target = fn if stack.attempt_timeout is None else functools.partial(_told, stack, fn)
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
         token = None if deadline is None else hand_down(deadline, clock)
@@ -190,49 +203,50 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
 
 def _told(stack: Stack, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call plain code, which cannot be interrupted, with its time limit in the context."""
-    if remaining() == 0:
-        raise DeadlineExceededError(f"no time is left to call {name_of(fn)}")
-    if stack.attempt_timeout is None:
-        return fn(*args, **kwargs)
-    token = hand_down(stack.attempt_timeout, stack.clock)
+    token = hand_down(stack.attempt_timeout, stack.clock)  # type: ignore[arg-type]
     try:
         return fn(*args, **kwargs)
     finally:
         current.reset(token)
 
 
-async def _limited(stack: Stack, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Await a coroutine function for what is left of the deadline, at most the time of one try."""
-    seconds, left = stack.attempt_timeout, remaining()
-    last = left is not None and (seconds is None or left <= seconds)
-    if last:
-        seconds = left
-    if seconds is None:
-        return await fn(*args, **kwargs)
-    if seconds == 0:
-        raise DeadlineExceededError(f"no time is left to call {name_of(fn)}")
-    token = None if last else hand_down(seconds, stack.clock)
+async def _limited(stack: Stack, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Await a coroutine function for the time of one try, at most what is left of the deadline."""
+    outer = current.get()
+    token = hand_down(stack.attempt_timeout, stack.clock)  # type: ignore[arg-type]
     try:
         running = fn(*args, **kwargs)
-        if type(running) is CoroutineType:
-            # Until it first waits nothing could interrupt it anyway, and a timer costs more than all the rest.
-            try:
-                step = running.send(None)
-            except StopIteration as end:
-                return end.value
-            running = _rest(running, step)
-        scope = asyncio.timeout(remaining())
+        if type(running) is not CoroutineType:
+            running = _awaited(running)
         try:
-            async with scope:
-                return await running
-        except TimeoutError as expiry:
-            if not scope.expired():
-                raise
-            kind = DeadlineExceededError if last else ServiceTimeoutError
-            raise kind(f"{name_of(fn)} did not answer within {seconds:.3g} s") from expiry
+            step = running.send(None)
+        except StopIteration as end:
+            return end.value
+        return await _interrupted(running, step, fn, last=current.get() is outer)
     finally:
-        if token is not None:
-            current.reset(token)
+        current.reset(token)
+
+
+async def _interrupted(running: Any, step: Any, fn: Callable[..., Any], *, last: bool) -> Any:
+    """Await the rest of a coroutine until the nearest deadline.
+
+    Its first step, until it first waits, was made without a timer: nothing could interrupt that anyway, and a timer
+    costs more than all the rest of the loop.
+    """
+    allowed = remaining()
+    scope = asyncio.timeout(allowed)
+    try:
+        async with scope:
+            return await _rest(running, step)
+    except TimeoutError as expiry:
+        if not scope.expired():
+            raise
+        kind = DeadlineExceededError if last else ServiceTimeoutError
+        raise kind(f"{name_of(fn)} did not answer within {allowed:.3g} s") from expiry
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
 
 
 @coroutine

@@ -96,7 +96,8 @@ class RateLimit(Guard):
             OverloadedError: It would take longer than ``max_wait``; nothing was taken.
             DeadlineExceededError: It would take longer than the deadline allows; nothing was taken.
         """
-        require("tokens", tokens, 0 < tokens <= self.burst, f"above 0 and at most burst={self.burst:g}")
+        if tokens != 1:
+            require("tokens", tokens, 0 < tokens <= self.burst, f"above 0 and at most burst={self.burst:g}")
         left = remaining()
         with self._lock:
             now = self._clock()
