@@ -93,13 +93,13 @@ def main() -> None:
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        print(json.dumps(walk(options.packages)), file=Path(options.inside).open("w", encoding="utf-8"))
+        Path(options.inside).write_text(json.dumps(walk(options.packages)), encoding="utf-8")
         return
     sections = read_sections(TABLE)
     for package in options.packages or [STANDARD_LIBRARY, *PACKAGES]:
         head, classes = visit(package)
         sections[package] = [head, *(f"{name}\t{' '.join(bases)}" for name, bases in sorted(classes.items()))]
-        print(f"{head}: {len(classes)} exception classes", flush=True)
+        sys.stdout.write(f"{head}: {len(classes)} exception classes\n")
         lines = [line for _, section in sorted(sections.items()) for line in section]
         TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -141,7 +141,13 @@ def visit(package: str) -> tuple[str, dict[str, list[str]]]:
 def ask(python: str, names: list[str], answer: Path) -> dict[str, list[str]]:
     """Run this file's ``walk`` in another interpreter."""
     command = [python, str(Path(__file__).resolve()), "--inside", str(answer), *names]
-    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "numpy", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    quiet = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "numpy",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONWARNINGS": "ignore",
+    }
     subprocess.run(
         command, env=quiet, cwd=answer.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, timeout=900, check=False,

@@ -3,22 +3,23 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bulletproof.errors import rules as _builtin_rules  # noqa: F401 - registers them
+from bulletproof.errors import rules as _builtin  # noqa: F401 - importing them registers them
 from bulletproof.errors.codes import CODES, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
 from bulletproof.errors.headers import Now, own_retry_after, retry_after_of, should_retry_of
 from bulletproof.errors.http import STATUS_ATTRIBUTES, judge_remote, judge_status
-from bulletproof.errors.reading import links, mro_of, qualified_name, read, text_of
+from bulletproof.errors.reading import links, mro_of, of_database, qualified_name, read, text_of
 from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked, on_change, rules_for
 from bulletproof.errors.taxonomy import AIError, InputValidationError
 from bulletproof.errors.text import one_line
 
 _DEPTH = 16
 _MEMBERS = 64
+_WRAPPERS = 4
 _CLASSES = 4096
 _CARRIED = STATUS_ATTRIBUTES | {"headers", "retry_after", "body"}
-_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _SPECIAL = _CARRIED | {"__getattr__", "__getattribute__", "__dict__"}
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _vars_of = type.__dict__["__dict__"].__get__
 _members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 _new = object.__new__
@@ -32,7 +33,7 @@ class _Plan(NamedTuple):
         rules: Those that hold for it, the most special first.
         ours: Whether it is an ``AIError``.
         carries: Whether its instances may carry a status or headers by way of the class.
-        wording: The function of the text that may overrule ``fixed``.
+        first: The rule that goes first.
         fixed: The finished fields of the diagnosis, when the class alone decides; None otherwise.
     """
 
@@ -40,7 +41,7 @@ class _Plan(NamedTuple):
     rules: tuple[Rule, ...]
     ours: bool
     carries: bool
-    wording: Any
+    first: Rule
     fixed: dict[str, Any] | None
 
 
@@ -54,6 +55,7 @@ class _Found(NamedTuple):
 
 
 _plans: dict[type, _Plan] = {}
+_blank: dict[str, dict[str, Any]] = {}
 
 
 def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
@@ -79,21 +81,9 @@ def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
         'internal_error'
     """
     try:
-        plan = _plans.get(type(error)) or _plan_of(type(error))
-        if error.__cause__ is None and error.__context__ is None:
-            if plan.fixed is not None:
-                own = error.__dict__
-                text = str(error)
-                if (not own or _CARRIED.isdisjoint(own)) and (plan.wording is None or plan.wording(text) is None):
-                    diagnosis = _new(Diagnosis)
-                    fields = diagnosis.__dict__
-                    fields.update(plan.fixed)
-                    text = one_line(text)
-                    if text:
-                        fields["details"] = text
-                    return diagnosis
-            elif plan.ours:
-                return _diagnosis(_Found(error, _own_verdict(error), plan.name), (plan.name,))
+        diagnosis = _at_once(error)
+        if diagnosis is not None:
+            return diagnosis
     except BaseException:  # noqa: BLE001, S110 - a hostile exception: the careful way below knows how to treat it
         pass
     try:
@@ -102,6 +92,33 @@ def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
         name = qualified_name(type(error))
         details = f"{name} (it could not be examined: {type(failure).__name__})"
         return _diagnosis(_Found(error, Verdict("internal_error", details=details), UNKNOWN.name), (name,))
+
+
+def _at_once(error: BaseException) -> Diagnosis | None:
+    """Return the diagnosis of an exception that stands alone and whose class decides; None for all others."""
+    plan = _plans.get(type(error)) or _plan_of(type(error))
+    if error.__cause__ is not None or error.__context__ is not None:
+        return None
+    if plan.ours:
+        return _diagnosis(_Found(error, _own_verdict(error), plan.name), (plan.name,))
+    if plan.fixed is None:
+        return None
+    own = error.__dict__
+    if own and not _CARRIED.isdisjoint(own):
+        return None
+    text = str(error)
+    first = plan.first
+    if first.wording is not None and first.wording(text) is not None:
+        return None
+    if first.network and error.__traceback__ is not None and of_database(error):
+        return None
+    diagnosis = _new(Diagnosis)
+    fields = diagnosis.__dict__
+    fields.update(plan.fixed)
+    text = one_line(text)
+    if text:
+        fields["details"] = text
+    return diagnosis
 
 
 def _examine(error: BaseException, now: Now | None) -> Diagnosis:
@@ -129,62 +146,68 @@ def _decide(path: list[tuple[BaseException, bool]], now: Now | None, groups: set
     return next((found for found in opinions if found.verdict.code != "internal_error"), opinions[0])
 
 
-def _judge(error: BaseException, now: Now | None) -> _Found:
+def _judge(error: BaseException, now: Now | None, depth: int = 0) -> _Found:
     """Return the verdict on one exception by itself."""
     plan = _plan_of(type(error))
     if plan.ours:
         return _Found(error, _own_verdict(error), plan.name)
+    rule, opinion = _first_opinion(error, plan.rules)
+    if isinstance(opinion, BaseException):
+        if depth < _WRAPPERS and opinion is not error:
+            return _judge(opinion, now, depth + 1)
+        opinion = Verdict("internal_error", defer="cause")
     own = read(error, "__dict__")
-    carries = plan.carries or not isinstance(own, dict) or not _CARRIED.isdisjoint(own)
-    rule, verdict = _first_opinion(error, plan.rules)
-    if verdict.defer != "no" and carries:
-        by_status = judge_status(error)
-        if by_status is not None:
-            rule, verdict = "HTTP status", by_status
-    if carries:
+    if plan.carries or not isinstance(own, dict) or not _CARRIED.isdisjoint(own):
+        if opinion.defer != "no":
+            by_status = judge_status(error)
+            if by_status is not None:
+                rule, opinion = "HTTP status", by_status
         retry_after = own_retry_after(error, now=now)
         told = should_retry_of(error)
-        verdict = verdict._replace(
-            retry_after=verdict.retry_after if retry_after is None else retry_after,
-            retryable=verdict.retryable if told is None else told,
-        )
-    return _Found(error, verdict, rule)
+        if retry_after is not None or told is not None:
+            opinion = opinion._replace(
+                retry_after=opinion.retry_after if retry_after is None else retry_after,
+                retryable=opinion.retryable if told is None else told,
+            )
+    return _Found(error, opinion, rule)
 
 
-def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, Verdict]:
+def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, Verdict | BaseException]:
     notes = ""
     for rule in rules:
-        verdict = rule.verdict
+        opinion: Verdict | str | BaseException | None = rule.verdict
         try:
             if rule.judge is not None:
                 opinion = rule.judge(error)
-                verdict = None if opinion is None else checked(opinion)
             elif rule.wording is not None:
-                verdict = rule.wording(text_of(error)) or verdict
-            elif rule.remote and verdict is not None:
-                verdict = judge_remote(error, verdict)
+                opinion = rule.wording(text_of(error)) or rule.verdict
+            elif rule.remote and rule.verdict is not None:
+                opinion = judge_remote(error, rule.verdict)
+            elif rule.network and of_database(error):
+                opinion = "database_unavailable"
+            if isinstance(opinion, BaseException):
+                return rule.name + notes, opinion
+            if opinion is not None:
+                return rule.name + notes, checked(opinion)
         except Exception as failure:  # noqa: BLE001 - a rule of the user's: its failure is told in Diagnosis.rule
             notes += f"; rule {rule.name!r} failed: {type(failure).__name__}"
-            continue
-        if verdict is not None:
-            return rule.name + notes, verdict
     return UNKNOWN.name + notes, Verdict("internal_error", defer="context")
 
 
 def _judge_group(group: BaseExceptionGroup[BaseException], now: Now | None, groups: set[int]) -> _Found:
     """Return the verdict on the worst member; the whole is retryable only when every member is."""
+    nothing = _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
     if id(group) in groups:
-        return _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
+        return nothing
     groups.add(id(group))
     everyone = [_decide(list(_path(leaf)), now, groups) for leaf in _leaves(group)]
     found = [one for one in everyone if one.verdict.code != "cancelled"] or everyone
     if not found:
-        return _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
+        return nothing
     worst = max(found, key=_badness)
-    waits = [one.verdict.retry_after for one in found if one.verdict.retry_after is not None]
     verdict = worst.verdict._replace(
         retryable=all(_retryable(one.verdict) for one in found),
-        retry_after=max(waits, default=None),
+        retry_after=max((one.verdict.retry_after for one in found if one.verdict.retry_after), default=None),
         counts=any(one.verdict.counts is not False for one in found),
         defer="no",
     )
@@ -240,11 +263,12 @@ def _own_verdict(error: BaseException) -> Verdict:
     if not isinstance(code, str) or code not in CODES:
         code = read(type(error), "default_code")
         code = code if isinstance(code, str) and code in CODES else "internal_error"
-    retryable, retry_after, hint = (read(error, name) for name in ("retryable", "retry_after", "hint"))
+    retryable, retry_after, hint = read(error, "retryable"), read(error, "retry_after"), read(error, "hint")
+    text = text_of(error)
     return Verdict(
         code,
         retryable if isinstance(retryable, bool) else None,
-        " ".join(text_of(error).split()),
+        " ".join(text.split()) if "\n" in text else text,
         retry_after if isinstance(retry_after, int | float) and retry_after > 0 else None,
         not (isinstance(error, InputValidationError) or CODES[code].error_type is ErrorType.VALIDATION),
         hint if isinstance(hint, str) else None,
@@ -252,30 +276,33 @@ def _own_verdict(error: BaseException) -> Verdict:
 
 
 def _diagnosis(found: _Found, chain: tuple[str, ...]) -> Diagnosis:
+    code, retryable, details, retry_after, counts, hint, _ = found.verdict
     diagnosis = _new(Diagnosis)
-    diagnosis.__dict__.update(_fields(found, chain))
+    fields = diagnosis.__dict__
+    fields.update(_blank.get(code) or _blank_of(code))
+    if retryable is not None:
+        fields["retryable"] = retryable
+    if retry_after is not None:
+        fields["retry_after"] = retry_after
+    if counts is False:
+        fields["counts_as_failure"] = False
+    if hint is not None:
+        fields["hint"] = hint
+    details = one_line(text_of(found.error) if details is None else details)
+    details = details or f"{qualified_name(type(found.error))} without a message"
+    fields["details"] = f"{details} (and {found.more} more errors in the group)" if found.more else details
+    fields["exception_chain"] = chain
+    fields["rule"] = found.rule
     return diagnosis
 
 
-def _fields(found: _Found, chain: tuple[str, ...]) -> dict[str, Any]:
-    verdict = found.verdict
-    spec = CODES[verdict.code]
-    text = text_of(found.error) if verdict.details is None else verdict.details
-    details = one_line(text) or f"{qualified_name(type(found.error))} without a message"
-    return {
-        "error_type": spec.error_type,
-        "code": verdict.code,
-        "severity": spec.severity,
-        "retryable": spec.retryable if verdict.retryable is None else verdict.retryable,
-        "retry_after": verdict.retry_after,
-        "http_status": spec.http_status,
-        "counts_as_failure": verdict.counts is not False,
-        "title": spec.title,
-        "details": f"{details} (and {found.more} more errors in the group)" if found.more else details,
-        "hint": spec.hint if verdict.hint is None else verdict.hint,
-        "exception_chain": chain,
-        "rule": found.rule,
-    }
+def _blank_of(code: str) -> dict[str, Any]:
+    """Return the fields that follow from the code alone, in the order of the class."""
+    spec = CODES[code]
+    fields = Diagnosis(
+        spec.error_type, code, spec.severity, spec.retryable, None, spec.http_status, True, spec.title, "", spec.hint
+    )
+    return _blank.setdefault(code, vars(fields).copy())
 
 
 def _plan_of(cls: type) -> _Plan:
@@ -296,14 +323,13 @@ def _plan(cls: type) -> _Plan:
     ours = AIError in order
     carries = any(not _SPECIAL.isdisjoint(_vars_of(base)) for base in order if base.__module__ != "builtins")
     rules = rules_for(cls)
-    verdict = rules[0].verdict
+    first = rules[0]
     fixed = None
-    if verdict is not None and verdict.details is None:
-        plain = not (ours or carries or rules[0].remote or BaseExceptionGroup in order)
-        if plain and rules[0].judge is None:
-            blank = verdict._replace(details=f"{name} without a message")
-            fixed = _fields(_Found(Exception(), blank, rules[0].name), (name,))
-    return _Plan(name, rules, ours, carries, rules[0].wording, fixed)
+    alone = not (ours or carries or first.remote or first.judge or BaseExceptionGroup in order)
+    if alone and first.verdict is not None and first.verdict.details is None:
+        verdict = first.verdict._replace(details=f"{name} without a message")
+        fixed = vars(_diagnosis(_Found(Exception(), verdict, first.name), (name,)))
+    return _Plan(name, rules, ours, carries, first, fixed)
 
 
 on_change(_plans.clear)

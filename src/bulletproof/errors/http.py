@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from bulletproof.errors.codes import CODES, ErrorType
+from bulletproof.errors.headers import parse_retry_after
 from bulletproof.errors.reading import read, text_of
 from bulletproof.errors.registry import Verdict
 
@@ -25,7 +27,7 @@ def _any_of(phrases: str) -> re.Pattern[str]:
 _WORDING = (
     (
         _any_of("""
-            context[_ ](?:length|window)|maximum context|prompt is too long|input is too long|too many tokens in
+            context[_ ](?:length|window)|maximum context|prompt is too long|input is too long|too many tokens
             exceeds? the (?:maximum|max)(?: number of)? (?:input )?tokens|string_above_max_length
             token count .{0,40}exceeds|reduce the length
         """),
@@ -65,9 +67,13 @@ _OPEN_TO_WORDING = {
     429: {"quota_exhausted"},
 }
 _VAGUE = {"service_unavailable", "request_rejected", "rate_limited", "bad_response", "internal_error"}
-_STATUS_IN_TEXT = re.compile(r"(?:error code:?|http(?: error)?|status(?: code)?:?) (\d{3})\b", re.IGNORECASE)
+_STATUS_IN_TEXT = re.compile(
+    r"^(\d{3})\b|(?:error code:? |http error |(?:client|server) error '|redirect response '|status(?:[_ ]code)?:? )"
+    r"(\d{3})\b",
+    re.IGNORECASE,
+)
 _TRY_AGAIN = re.compile(
-    r"(?:try again|retry|reset) (?:in|after) (?P<minutes>\d{1,4}m(?!s))?"
+    r"(?:try again|retry|reset) (?:in|after) (?P<hours>\d{1,3}h)?(?P<minutes>\d{1,4}m(?!s))?"
     r"(?P<seconds>\d{1,6}(?:\.\d{1,6})?)?\s?(?P<unit>ms|s\b|seconds?\b)?",
     re.IGNORECASE,
 )
@@ -79,6 +85,7 @@ class Body(NamedTuple):
     kind: str
     code: str
     message: str
+    wait: float | None = None
 
 
 def status_of(error: BaseException) -> int | None:
@@ -123,14 +130,14 @@ def judge_remote(error: BaseException, otherwise: Verdict) -> Verdict:
     status = status_of(error)
     body = body_of(error)
     if status is None:
-        match = _STATUS_IN_TEXT.match(text)
-        status = int(match[1]) if match else None
-    if status is not None and (status >= 400 or otherwise.code == "service_unavailable"):
+        match = _STATUS_IN_TEXT.search(text[:200])
+        status = int(match[1] or match[2]) if match else None
+    if status is not None and status >= 400:
         return verdict_of(status, body, text)
-    worded = wording(" ".join(part for part in body if part) or text)
-    if worded is None or otherwise.code not in _VAGUE:
-        return otherwise
-    return Verdict(worded, counts=worded not in ("content_filtered", "context_length_exceeded"))
+    worded = wording(_said(body, text)) if otherwise.code in _VAGUE else None
+    if worded is None:
+        return otherwise._replace(details=body.message or None) if otherwise.details is None else otherwise
+    return Verdict(worded, None, body.message or None, body.wait, CODES[worded].error_type is not ErrorType.VALIDATION)
 
 
 def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
@@ -148,7 +155,7 @@ def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
         >>> verdict_of(429, Body("", "insufficient_quota", "")).code, verdict_of(503, Body("", "", "")).retryable
         ('quota_exhausted', None)
     """
-    said = " ".join(part for part in body if part) or text
+    said = _said(body, text)
     code = _BY_STATUS.get(status)
     retryable = None
     if code is None:
@@ -159,12 +166,13 @@ def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
         else:
             code, retryable = "bad_response", False
     retry_after = None
-    if code == "rate_limited" or status in _OPEN_TO_WORDING:
-        worded = wording(said[:_BODY_LIMIT])
-        retry_after = _worded_wait(said) if code == "rate_limited" else None
-        if worded is not None and worded in _OPEN_TO_WORDING.get(status, ()):
-            # A quota of a minute is a rate limit: the service says when to come back.
-            code = "rate_limited" if worded == "quota_exhausted" and retry_after else worded
+    if status in _OPEN_TO_WORDING:
+        worded = wording(said)
+        if code == "rate_limited":
+            retry_after = body.wait or _worded_wait(said)
+        if worded is not None and worded in _OPEN_TO_WORDING[status]:
+            # A quota of a minute is a rate limit: the service says when to come back. A quota of a day is not.
+            code = "rate_limited" if worded == "quota_exhausted" and retry_after and "perday" not in said else worded
     counts = not 400 <= status < 500 or status in _COUNTED_4XX or code == "rate_limited"
     return Verdict(code, retryable, _details(status, body, text), retry_after, counts)
 
@@ -180,8 +188,7 @@ def body_of(error: BaseException) -> Body:
         body = parse_body(source)
         if body is not None:
             return body
-    kind, code, message = (read(error, name) for name in ("type", "code", "message"))
-    return Body(*(part if isinstance(part, str) else "" for part in (kind, code, message)))
+    return _body(read(error, "type"), read(error, "code"), read(error, "message"))
 
 
 def parse_body(source: Any, depth: int = 0) -> Body | None:
@@ -201,8 +208,28 @@ def parse_body(source: Any, depth: int = 0) -> Body | None:
     kind = source.get("type") or source.get("status") or (inner if isinstance(inner, str) else "")
     message = source.get("message") or source.get("Message") or source.get("detail") or source.get("error_description")
     code = source.get("code") or source.get("Code")
-    found = Body(*(part if isinstance(part, str) else "" for part in (kind, code, message)))
+    found = _body(kind, code, message, _wait(source.get("details")))
     return found if any(found) else None
+
+
+def _body(kind: Any, code: Any, message: Any, wait: float | None = None) -> Body:
+    kind, code, message = (part if isinstance(part, str) else "" for part in (kind, code, message))
+    return Body(kind, code, message, wait)
+
+
+def _said(body: Body, text: str) -> str:
+    return (
+        f"{body.kind} {body.code} {body.message}"[:_BODY_LIMIT].lower() if any(body[:3]) else text[:_BODY_LIMIT].lower()
+    )
+
+
+def _wait(details: Any) -> float | None:
+    """Read google.rpc.RetryInfo: ``[{"retryDelay": "35s"}]``."""
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and delay.endswith("s"):
+            return parse_retry_after(delay[:-1])
+    return None
 
 
 def _response_json(response: Any) -> Any:
@@ -226,7 +253,8 @@ def _details(status: int, body: Body, text: str) -> str:
 
 def _worded_wait(text: str) -> float | None:
     match = _TRY_AGAIN.search(text)
-    if match is None or not (match["minutes"] or match["unit"]):
+    if match is None or not (match["hours"] or match["minutes"] or match["unit"]):
         return None
     seconds = float(match["seconds"] or 0) * (0.001 if match["unit"] == "ms" else 1.0)
-    return (60.0 * int((match["minutes"] or "0m")[:-1]) + seconds) or None
+    minutes = 60 * int((match["hours"] or "0h")[:-1]) + int((match["minutes"] or "0m")[:-1])
+    return 60.0 * minutes + seconds or None

@@ -1,11 +1,21 @@
 """Reading from foreign exceptions, which may be hostile: nothing here ever raises."""
 
+from types import TracebackType
 from typing import Any
+
+_DRIVERS = """aiomysql aioodbc aiosqlite asyncmy asyncpg cassandra clickhouse_connect duckdb motor MySQLdb mysql neo4j
+    oracledb psycopg psycopg2 psycopg_pool pymongo pymysql pyodbc redis sqlalchemy sqlite3 valkey"""
+_DATABASES = frozenset(_DRIVERS.split())
+_BENEATH = frozenset(
+    {"asyncio", "socket", "ssl", "selectors", "uvloop", "greenlet", "anyio", "threading", "concurrent"}
+)
+_FRAMES = 200
 
 _module = type.__dict__["__module__"].__get__
 _mro = type.__dict__["__mro__"].__get__
 _cause = BaseException.__dict__["__cause__"].__get__
 _context = BaseException.__dict__["__context__"].__get__
+_traceback = BaseException.__dict__["__traceback__"].__get__
 _suppressed = BaseException.__dict__["__suppress_context__"].__get__
 
 
@@ -54,3 +64,21 @@ def links(error: BaseException) -> tuple[BaseException | None, BaseException | N
     """Return the explicit cause and the implicit context, the latter None when suppressed."""
     cause = _cause(error)
     return cause, (None if cause is not None or _suppressed(error) else _context(error))
+
+
+def of_database(error: BaseException) -> bool:
+    """Whether a database driver raised the exception: the drivers let the errors of their sockets through as they are.
+
+    The traceback tells: the innermost frame that is no network plumbing belongs to a driver.
+    """
+    owner = ""
+    link: TracebackType | None = _traceback(error)
+    for _ in range(_FRAMES):
+        if link is None:
+            break
+        module = link.tb_frame.f_globals.get("__name__")
+        package = module.partition(".")[0] if type(module) is str else ""
+        if package not in _BENEATH:
+            owner = package
+        link = link.tb_next
+    return owner in _DATABASES

@@ -5,7 +5,7 @@ a rule with a longer module path goes before one with a shorter. So no library i
 class that moves to another module of its library is still known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from bulletproof.errors.codes import CODES
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
     defer: Defer = "no"
 
 
-Opinion = Verdict | str | None
+Opinion = Verdict | str | BaseException | None
 Judge = Callable[[BaseException], Opinion]
 J = TypeVar("J", bound=Judge)
 
@@ -51,6 +51,7 @@ class Rule(NamedTuple):
         judge: A function of the exception, asked first.
         wording: A function of the exception's text, asked first; equal texts get equal answers.
         remote: Whether the HTTP status and body that the exception carries go before the verdict.
+        network: Whether it matters which library the connection belongs to.
     """
 
     name: str
@@ -58,9 +59,12 @@ class Rule(NamedTuple):
     judge: Judge | None = None
     wording: Callable[[str], Verdict | None] | None = None
     remote: bool = False
+    network: bool = False
 
 
 UNKNOWN: Final = Rule("unknown exception", Verdict("internal_error", defer="context"))
+
+_CARRIERS = frozenset({"vendored", "_vendor", "vendor", "externals", "thirdparty", "packages"})
 
 _rules: dict[str, Rule] = {}
 _listeners: list[Callable[[], None]] = []
@@ -71,6 +75,7 @@ def register(
     names: str,
     *,
     remote: bool = False,
+    network: bool = False,
     wording: Callable[[str], Verdict | None] | None = None,
 ) -> None:
     """Say that the exception classes named mean this code.
@@ -79,6 +84,7 @@ def register(
         code: A key of ``CODES``, or a ``Verdict``.
         names: Qualified names of exception classes, separated by white space.
         remote: Whether the HTTP status and body that an exception carries go first.
+        network: Whether the exception means a database when a database driver raised it.
         wording: A function of the exception's text that goes first; it must depend on the text alone.
 
     Raises:
@@ -86,16 +92,34 @@ def register(
     """
     verdict = checked(code)
     for name in names.split():
-        _rules[name] = Rule(name, verdict, None, wording, remote)
+        _rules[name] = Rule(name, verdict, None, wording, remote, network)
     _changed()
+
+
+def family(package: str, names_by_code: Mapping[str | Verdict, str], *, remote: bool = False) -> None:
+    """Register rules for several classes of one package.
+
+    Args:
+        package: Goes before every name.
+        names_by_code: For each code or verdict the names of classes, separated by white space.
+        remote: As for ``register``.
+    """
+    for code, names in names_by_code.items():
+        register(code, " ".join(f"{package}.{name}" for name in names.split()), remote=remote)
+
+
+def final(code: str) -> Verdict:
+    """Return the verdict that has this code and is not worth another try."""
+    return Verdict(code, retryable=False)
 
 
 def rule(*names: str) -> Callable[[J], J]:
     """Make a function the rule for exception classes, given by their qualified names.
 
-    The function gets the exception and returns a key of ``CODES``, a ``Verdict``, or None when it has no opinion: then
-    the rules of the base classes are asked. A rule for a class replaces the one there was. When the function itself
-    fails, it counts as having no opinion, and ``Diagnosis.rule`` says so.
+    The function gets the exception and returns a key of ``CODES``, a ``Verdict``, another exception that the first one
+    only wraps and that is judged in its place, or None when it has no opinion: then the rules of the base classes are
+    asked. A rule for a class replaces the one there was. When the function itself fails, it counts as having no
+    opinion, and ``Diagnosis.rule`` says so. It must do no input or output and change nothing.
 
     Args:
         *names: Such as ``"mylib.QuotaError"``; ``mylib.anything.QuotaError`` is meant too, and subclasses.
@@ -145,7 +169,8 @@ def rules_for(cls: type) -> tuple[Rule, ...]:
             # A class of somebody's own is a wrapper rather than a bug.
             known = known._replace(verdict=known.verdict._replace(defer="context"))
         found.append(known)
-    return (*found, UNKNOWN)
+    # A library's own word goes before what Python says of a built-in class that its error is as well.
+    return (*sorted(found, key=lambda known: "." not in known.name), UNKNOWN)
 
 
 def on_change(listener: Callable[[], None]) -> None:
@@ -159,7 +184,14 @@ def _changed() -> None:
 
 
 def _names(name: str) -> list[str]:
-    """Return a.b.C, a.C for a.b.C: the names under which a rule for the class may be registered."""
+    """Return the names under which a rule for a class may be registered: a.b.C and a.C for a.b.C.
+
+    What a library carries inside itself (``pip._vendor.requests``) is known as the original is.
+    """
     module, _, cls = name.rpartition(".")
     parts = module.split(".") if module else []
-    return [".".join([*parts[:length], cls]) for length in range(len(parts), 0, -1)] or [cls]
+    names = [".".join([*parts[:length], cls]) for length in range(len(parts), 0, -1)]
+    carried = max((index for index, part in enumerate(parts) if part in _CARRIERS), default=-1)
+    if 0 <= carried < len(parts) - 1:
+        names = _names(".".join([*parts[carried + 1 :], cls])) + names
+    return names or [cls]

@@ -1,5 +1,5 @@
 """The rules that come with bulletproof, one module for each family of libraries; importing them registers them."""
 
-from bulletproof.errors.rules import databases, services, stdlib
+from bulletproof.errors.rules import clients, data, databases, llm, models, stdlib, web, wording, workers
 
-__all__ = ["databases", "services", "stdlib"]
+__all__ = ["clients", "data", "databases", "llm", "models", "stdlib", "web", "wording", "workers"]

@@ -1,81 +1,158 @@
-"""Rules for databases and their drivers."""
+"""Rules for databases and their drivers.
+
+Their texts quote statements, parameters and rows, so what is shown leaves out everything quoted or in brackets.
+"""
 
 import re
 
-from bulletproof.errors.reading import read, text_of
-from bulletproof.errors.registry import Defer, Verdict, register, rule
+from bulletproof.errors.reading import mro_of, read, text_of
+from bulletproof.errors.registry import Verdict, family, final, register, rule
 from bulletproof.errors.text import without_values
 
-# SQLSTATE classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TRANSIENT_STATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300", "25006", "57014"}
+_DRIVER_IN_TEXT = re.compile(r"^\(([\w.]+)\)\s*")
+
+# SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_STATES = {
+    "database_unavailable": "08 53 57 58 XX F0 40001 40P01 55P03 25006",
+    "disk_full": "53100",
+    "out_of_memory": "53200",
+    "invalid_input": "22",
+}
+_BY_STATE = {state: Verdict(code) for code, states in _STATES.items() for state in states.split()} | {
+    state: final("database_unavailable") for state in ("28", "3D", "42501")
+}
+_SQLITE = (
+    (re.compile(r"(?:database|table).* is locked|schema has changed|busy"), Verdict("database_unavailable")),
+    (re.compile(r"unable to open database"), final("database_unavailable")),
+    (re.compile(r"database or disk is full"), Verdict("disk_full")),
+    (re.compile(r"disk i/o error|malformed|not a database"), Verdict("io_error")),
+    (re.compile(r"readonly database"), Verdict("misconfigured")),
+    (re.compile(r"out of memory"), Verdict("out_of_memory")),
+)
 
 
-def by_sqlstate(state: str, details: str) -> Verdict | None:
-    """Say what a SQLSTATE means, or None when it is none."""
-    if len(state) != 5:
-        return None
-    code, retryable = "internal_error", None
-    if state[:2] == "08" or state in _TRANSIENT_STATES:
-        code = "database_unavailable"
-    elif state in ("53100",):
-        code = "disk_full"
-    elif state in ("53200",):
-        code = "out_of_memory"
-    elif state[:2] in ("28", "3D") or state == "42501":
-        code, retryable = "database_unavailable", False
-    elif state[:2] in ("53", "57", "58", "XX", "F0"):
-        code = "database_unavailable"
-    elif state[:2] == "22":
-        code = "invalid_input"
-    return Verdict(code, retryable, details)
+def by_sqlite_words(text: str) -> Verdict | None:
+    """Say what SQLite means, whose errors carry little but words: https://www.sqlite.org/rescode.html."""
+    lower = text[:400].lower()
+    return next((verdict for pattern, verdict in _SQLITE if pattern.search(lower)), None)
 
 
-def by_sqlite_text(text: str) -> Verdict | None:
-    """Say what SQLite means, whose Python errors carry little but words."""
-    lower = text.lower()
-    details = without_values(text)
-    if "is locked" in lower or "unable to open database" in lower or "database schema has changed" in lower:
-        return Verdict("database_unavailable", None if "open" not in lower else False, details)
-    if "database or disk is full" in lower:
-        return Verdict("disk_full", None, details)
-    if "disk i/o error" in lower or "malformed" in lower or "not a database" in lower:
-        return Verdict("io_error", None, details)
-    if "readonly database" in lower:
-        return Verdict("misconfigured", None, details)
-    if "out of memory" in lower:
-        return Verdict("out_of_memory", None, details)
-    return None
-
-
-@rule("sqlite3.Error")
+@rule("sqlite3.Error", "aiosqlite.Error")
 def sqlite(error: BaseException) -> Verdict:
     """By SQLite's words."""
     text = text_of(error)
-    return by_sqlite_text(text) or Verdict("internal_error", details=without_values(text))
+    return (by_sqlite_words(text) or Verdict("internal_error"))._replace(details=without_values(text))
+
+
+@rule(
+    "asyncpg.PostgresError", "asyncpg.InterfaceError", "asyncpg.InternalClientError",
+    "psycopg.Error", "psycopg2.Error", "pg8000.Error",
+    "pymysql.Error", "MySQLdb.Error",
+    "sqlalchemy.AsyncAdapt_Error", "sqlalchemy.EmulatedDBAPIException",
+    "sqlalchemy.engine.interfaces.DBAPIModule.Error",
+    "sqlalchemy.dialects.postgresql.asyncpg.AsyncAdapt_asyncpg_dbapi.Error",
+)  # fmt: skip
+def driver(error: BaseException) -> Verdict:
+    """By the SQLSTATE; without one, by the name that PEP 249 gives the class or PostgreSQL gives the condition."""
+    details = without_values(text_of(error))
+    for attribute in ("sqlstate", "pgcode"):
+        state = read(error, attribute)
+        if isinstance(state, str) and len(state) == 5:
+            verdict = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or Verdict("internal_error")
+            return verdict._replace(details=details)
+    names = [base.__name__.removesuffix("Error") for base in mro_of(type(error))]
+    verdict = next((_BY_NAME[name] for name in names if name in _BY_NAME), Verdict("internal_error"))
+    return verdict._replace(details=details)
+
+
+_CONDITIONS = {
+    Verdict("database_unavailable"): """TooManyConnections CannotConnectNow DeadlockDetected Serialization
+        SerializationFailure QueryCanceled QueryCanceledError AdminShutdown CrashShutdown ConnectionDoesNotExist
+        ConnectionFailure PostgresConnection LockNotAvailable TransactionRollback OperatorIntervention
+        InsufficientResources System InternalServer Operational Interface TargetServerAttributeNotMatched""",
+    final("database_unavailable"): """InvalidPassword InvalidAuthorizationSpecification InvalidCatalogName
+        InsufficientPrivilege""",
+    Verdict("disk_full"): "DiskFull",
+    Verdict("out_of_memory"): "OutOfMemory",
+    Verdict("invalid_input"): "Data",
+    Verdict("internal_error"): "Integrity Programming NotSupported Internal IntegrityConstraintViolation",
+    final("misconfigured"): "ClientConfiguration",
+}
+_BY_NAME = {name: verdict for verdict, names in _CONDITIONS.items() for name in names.split()}
 
 
 @rule("sqlalchemy.exc.DBAPIError", "sqlalchemy.exc.StatementError")
-def sqlalchemy(error: BaseException) -> Verdict:
-    """A wrapper of the driver's error; the text around it holds the statement and its parameters."""
-    driver = read(error, "orig")
-    inner = driver if isinstance(driver, BaseException) else error
-    details = without_values(re.sub(r"^\(\S+\)\s*", "", text_of(inner)))
-    state = read(inner, "sqlstate") or read(inner, "pgcode")
-    by_state = by_sqlstate(state, details) if isinstance(state, str) else None
-    if by_state is not None:
-        return by_state
-    by_text = by_sqlite_text(details)
-    if by_text is not None:
-        return by_text
+def sqlalchemy(error: BaseException) -> BaseException | Verdict:
+    """A wrapper: what the driver says decides. The text around it holds the statement and its parameters."""
+    inner = read(error, "orig")
+    text = text_of(inner if isinstance(inner, BaseException) else error)
+    named = _DRIVER_IN_TEXT.match(text)
+    details = without_values(text[named.end() :] if named else text)
+    package = type(inner).__module__.partition(".")[0] if isinstance(inner, Exception) else (named[1] if named else "")
+    if package.startswith("sqlite3"):
+        return (by_sqlite_words(details) or Verdict("internal_error"))._replace(details=details)
+    if isinstance(inner, Exception) and (isinstance(inner, OSError) or not isinstance(error, OSError)):
+        verdict = driver(inner)
+        if verdict.code != "internal_error":
+            return verdict
     if read(error, "connection_invalidated") is True:
-        return Verdict("database_unavailable", None, details)
-    names = {base.__name__ for base in type(error).__mro__}
-    if names & {"OperationalError", "InterfaceError"}:
-        return Verdict("database_unavailable", None, details, defer="no")
-    defer: Defer = "cause"
-    return Verdict("internal_error", None, details, defer=defer)
+        return Verdict("database_unavailable", details=details)
+    names = {base.__name__ for base in mro_of(type(error))}
+    code = "database_unavailable" if names & {"OperationalError", "InterfaceError"} else "internal_error"
+    return Verdict("invalid_input" if "DataError" in names else code, details=details)
 
 
-register("database_unavailable", "sqlalchemy.exc.TimeoutError sqlalchemy.exc.DisconnectionError")
-register("internal_error", "sqlalchemy.exc.SQLAlchemyError")
-register("misconfigured", "sqlalchemy.exc.ArgumentError sqlalchemy.exc.NoSuchModuleError")
+family(
+    "sqlalchemy",
+    {
+        "database_unavailable": "exc.TimeoutError exc.DisconnectionError",
+        "internal_error": "exc.SQLAlchemyError",
+        "misconfigured": "exc.ArgumentError exc.NoSuchModuleError",
+        "missing_dependency": "exc.NoDBAPILoaded",
+    },
+)
+family("alembic", {"misconfigured": "CommandError RevisionError"})
+
+# Redis: https://redis.readthedocs.io/en/stable/exceptions.html
+family(
+    "redis",
+    {
+        "database_unavailable": """ConnectionError TimeoutError BusyLoadingError ReadOnlyError ClusterDownError
+            ClusterError MasterDownError TryAgainError AskError WatchError MasterNotFoundError SlaveNotFoundError
+            UnhealthyDatabaseException NoValidDatabaseException TemporaryUnavailableException HttpError
+            InitialHealthCheckFailedError""",
+        final("database_unavailable"): """AuthenticationError AuthorizationError NoPermissionError
+            AuthenticationWrongNumberOfArgsError ExternalAuthProviderError InvalidTokenSchemaErr RequestTokenErr
+            TokenRenewalErr""",
+        "overloaded": "MaxConnectionsError",
+        "out_of_memory": "redis.exceptions.OutOfMemoryError OutOfMemoryError",
+        "internal_error": "RedisError RedisClusterException",
+    },
+)
+
+# MongoDB: https://pymongo.readthedocs.io/en/stable/api/pymongo/errors.html
+family(
+    "pymongo",
+    {
+        "database_unavailable": "ConnectionFailure WTimeoutError CursorNotFound ProtocolError",
+        "overloaded": "WaitQueueTimeoutError",
+        "internal_error": "PyMongoError DuplicateKeyError",
+        "misconfigured": "ConfigurationError InvalidURI",
+        "deadline_exceeded": "ExecutionTimeout",
+        "file_too_large": "DocumentTooLarge",
+        Verdict("cancelled", counts=False): "_OperationCancelled",
+    },
+)
+register("invalid_input", "bson.BSONError")
+register("internal_error", "gridfs.GridFSError")
+
+
+@rule("pymongo.OperationFailure")
+def mongo(error: BaseException) -> Verdict:
+    """By MongoDB's error code, else its words."""
+    details = without_values(text_of(error))
+    if read(error, "code") in (13, 18) or "uthentication failed" in details or "not authorized" in details:
+        return final("database_unavailable")._replace(details=details)
+    if read(error, "code") in (6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436, 112, 251):
+        return Verdict("database_unavailable", details=details)
+    return Verdict("internal_error", details=details)

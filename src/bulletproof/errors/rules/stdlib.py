@@ -3,8 +3,8 @@
 import errno
 import re
 
-from bulletproof.errors.reading import read, text_of
-from bulletproof.errors.registry import Verdict, register, rule
+from bulletproof.errors.reading import of_database, read, text_of
+from bulletproof.errors.registry import Verdict, family, register, rule
 from bulletproof.errors.rules.wording import worded
 
 register(
@@ -17,9 +17,15 @@ register(
 register(
     "internal_error",
     """ArithmeticError AssertionError AttributeError BufferError EOFError LookupError NameError NotImplementedError
-    RecursionError ReferenceError StopAsyncIteration StopIteration SyntaxError SystemError TypeError Warning
-    queue.Empty asyncio.InvalidStateError concurrent.futures.InvalidStateError asyncio.QueueEmpty struct.error
-    copy.Error inspect.EndOfBlock locale.Error weakref.ReferenceError subprocess.CalledProcessError""",
+    RecursionError ReferenceError StopAsyncIteration StopIteration SyntaxError SystemError TypeError Warning""",
+    wording=worded,
+)
+register(
+    "internal_error",
+    """queue.Empty _queue.Empty asyncio.InvalidStateError concurrent.futures.InvalidStateError asyncio.QueueEmpty
+    concurrent.futures.Error
+    concurrent.futures.BrokenExecutor multiprocessing.ProcessError struct.error copy.Error subprocess.SubprocessError
+    threading.BrokenBarrierError asyncio.BrokenBarrierError""",
 )
 register(Verdict("internal_error", defer="cause"), "ValueError", wording=worded)
 register(Verdict("internal_error", defer="context"), "RuntimeError Exception BaseException", wording=worded)
@@ -33,34 +39,38 @@ register("invalid_csv", "_csv.Error csv.Error")
 register(
     "invalid_archive",
     """zipfile.BadZipFile zipfile.LargeZipFile gzip.BadGzipFile zlib.error lzma.LZMAError _lzma.LZMAError
-    tarfile.TarError""",
+    tarfile.TarError shutil.ReadError""",
 )
 register("model_load_failed", "pickle.PickleError _pickle.PickleError")
 register(
     "invalid_input",
     """binascii.Error xml.etree.ElementTree.ParseError xml.parsers.expat.ExpatError pyexpat.ExpatError
     xml.sax.SAXException html.parser.HTMLParseError tomllib.TOMLDecodeError plistlib.InvalidFileException
-    email.errors.MessageError wave.Error ipaddress.AddressValueError ipaddress.NetmaskValueError""",
+    email.errors.MessageError
+    email.errors.MessageDefect xml.dom.DOMException mailbox.Error binascii.Incomplete argparse.ArgumentError
+    argparse.ArgumentTypeError getopt.GetoptError optparse.OptParseError wave.Error
+    ipaddress.AddressValueError ipaddress.NetmaskValueError""",
 )
-register("misconfigured", "configparser.Error zoneinfo.ZoneInfoNotFoundError")
+register("misconfigured", "configparser.Error zoneinfo.ZoneInfoNotFoundError netrc.NetrcParseError")
 
 # Time and capacity.
 register("deadline_exceeded", "multiprocessing.TimeoutError subprocess.TimeoutExpired")
 register("overloaded", "queue.Full asyncio.QueueFull")
 
 # The network.
-register("service_timeout", "TimeoutError")
-register("service_unavailable", "ConnectionError socket.gaierror socket.herror http.client.HTTPException")
-register(
-    "bad_response",
-    """http.client.BadStatusLine http.client.IncompleteRead http.client.LineTooLong http.client.UnknownProtocol
-    asyncio.IncompleteReadError asyncio.LimitOverrunError""",
+register("service_timeout", "TimeoutError", network=True)
+register("service_unavailable", "ConnectionError socket.gaierror socket.herror", network=True)
+family(
+    "http.client",
+    {
+        "service_unavailable": "HTTPException RemoteDisconnected",
+        "bad_response": "BadStatusLine IncompleteRead LineTooLong UnknownProtocol",
+        "internal_error": "ImproperConnectionState UnimplementedFileMode",
+        "invalid_input": "InvalidURL",
+    },
 )
-register("service_unavailable", "http.client.RemoteDisconnected urllib.error.ContentTooShortError")
-register("service_unavailable", "urllib.error.HTTPError", remote=True)
-register("internal_error", "http.client.CannotSendRequest http.client.CannotSendHeader http.client.ResponseNotReady")
-register("invalid_input", "http.client.InvalidURL")
-register("service_unavailable", "smtplib.SMTPException ftplib.Error imaplib.error poplib.error_proto")
+register("bad_response", "asyncio.IncompleteReadError asyncio.LimitOverrunError xmlrpc.client.Error")
+register("service_unavailable", "smtplib.SMTPException ftplib.Error imaplib.error poplib.error_proto nntplib.NNTPError")
 
 _BY_ERRNO = {
     "disk_full": (errno.ENOSPC, errno.EDQUOT),
@@ -84,42 +94,20 @@ register("invalid_input", "IsADirectoryError FileExistsError")
 register("overloaded", "BlockingIOError")
 register(
     "io_error",
-    "InterruptedError ProcessLookupError ChildProcessError shutil.Error io.UnsupportedOperation",
+    """InterruptedError ProcessLookupError ChildProcessError shutil.Error shutil.SpecialFileError shutil.ExecError
+    io.UnsupportedOperation dbm.error""",
 )
 
 
 @rule("OSError")
-def os_error(error: BaseException) -> Verdict | str:
+def os_error(error: BaseException) -> Verdict | None:
     """By the number that the operating system gave; ``[Errno 28]`` in the text serves as well."""
     number = read(error, "errno")
+    text = text_of(error)
     if not isinstance(number, int):
-        match = re.match(r"\[Errno (\d+)\]", text_of(error))
+        match = re.match(r"\[Errno (\d+)\]", text)
         number = int(match[1]) if match else None
-    code = _CODE_OF_ERRNO.get(number) if number is not None else None
-    return code if code is not None else Verdict("io_error", defer="no" if number is not None else "context")
-
-
-@rule("urllib.error.URLError")
-def url_error(error: BaseException) -> Verdict:
-    """A wrapper: its reason is the error, or a text."""
-    reason = read(error, "reason")
-    if isinstance(reason, TimeoutError):
-        return Verdict("service_timeout")
-    return certificate(error) or Verdict("service_unavailable")
-
-
-@rule("ssl.SSLError")
-def tls(error: BaseException) -> Verdict:
-    """A certificate does not get better by trying again; a broken connection may."""
-    return certificate(error) or Verdict("service_unavailable")
-
-
-def certificate(error: BaseException) -> Verdict | None:
-    """Say that a certificate is not trusted, when that is what the text says."""
-    if "CERTIFICATE_VERIFY_FAILED" not in text_of(error) and read(error, "verify_code") is None:
-        return None
-    return Verdict(
-        "service_unavailable",
-        retryable=False,
-        hint="Check the name, the clock and the certificate authorities of this machine: the certificate was refused.",
-    )
+    if number is None:
+        return worded(text) or Verdict("io_error", defer="context")
+    code = _CODE_OF_ERRNO.get(number, "io_error")
+    return Verdict("database_unavailable" if code.startswith("service_") and of_database(error) else code)

