@@ -5,52 +5,29 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from threading import RLock
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from bulletproof.errors import CircuitOpenError, classify
 from bulletproof.resilience.breaker_events import Listener, Listeners
-from bulletproof.resilience.breaker_guards import entered, guard, left, watch
+from bulletproof.resilience.breaker_guards import STREAMS, entered, guard, left, watch
+from bulletproof.resilience.breaker_parts import Inside, Ticket, Way, text_of
 from bulletproof.resilience.circuit_config import CircuitConfig
-from bulletproof.resilience.state_machine import CircuitState, StateMachine, Ticket
+from bulletproof.resilience.state_machine import Admission, CircuitState
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _BIRTH = RLock()
-_TEXT = 300
-_STREAMS = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 _DEFAULT = CircuitConfig()
+_OPEN = CircuitState.OPEN
+_PAST = -1
+# Without __init__: the error works out what it says when somebody asks.
+_refusal = CircuitOpenError.__new__
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-class _Inside:
-    """What a breaker needs once it had more than successes: made on first need, so that idle ones stay small."""
-
-    __slots__ = ("listeners", "lock", "machine", "read", "refused", "refused_read")
-
-    def __init__(self, config: CircuitConfig) -> None:
-        self.machine = StateMachine(config)
-        self.lock = RLock()  # a coroutine may be closed by the garbage collector at any allocation
-        self.listeners: Listeners | None = None
-        self.refused = itertools.count()
-        self.refused_read = self.read = 0
-
-
-class _Shut:
-    """What a refusal needs to know; one object for each time the circuit opens."""
-
-    __slots__ = ("cause", "era", "refused", "state", "until")
-
-    def __init__(self, machine: StateMachine, refused: "itertools.count[int]") -> None:
-        self.era = machine.era
-        self.state = machine.state
-        self.until = machine.until if machine.state is CircuitState.OPEN else None
-        self.cause = machine.cause
-        self.refused = refused
 
 
 class AIServiceCircuitBreaker:
@@ -77,7 +54,7 @@ class AIServiceCircuitBreaker:
         <CircuitState.CLOSED: 'closed'>
     """
 
-    __slots__ = ("__weakref__", "_clock", "_fast", "_inner", "_now", "_plain", "_shut", "config", "service_name")
+    __slots__ = ("__weakref__", "_clock", "_fast", "_inner", "_now", "_plain", "_way", "config", "service_name")
 
     def __init__(
         self,
@@ -91,12 +68,14 @@ class AIServiceCircuitBreaker:
         self.config = config
         self._clock = clock
         self._now = now
-        self._inner: _Inside | None = None
-        self._shut: _Shut | None = None
-        # The fast way: while no success needs bookkeeping, the ticket is the era, and the end of a call in the same era
-        # is one step of a counter, atomic without a lock.
-        self._fast: Ticket | None = 0 if config.plain else None
+        self._inner: Inside | None = None
+        # The fast ways. An extra Python frame costs as much as all the rest, so `call` and `call_sync` spell them out.
+        # _plain: counts the successes of the present era; a step of it is atomic without a lock. _fast: the same object
+        #     while a success needs no more than that; then it is the ticket. _way: the same after a look at the time,
+        #     or a refusal.
         self._plain = itertools.count()
+        self._fast: itertools.count[int] | None = self._plain if config.plain else None
+        self._way: Way | None = None
 
     # Calls.
 
@@ -119,22 +98,38 @@ class AIServiceCircuitBreaker:
         Raises:
             CircuitOpenError: The call was refused and ``func`` was not run.
         """
-        ticket = self._fast
+        ticket: Any = self._fast
         if ticket is None:
-            ticket = self.admit()
+            way = self._way
+            if way is None:
+                ticket = self.admit()
+            elif way.refused is None:
+                ticket = (way.era, self._clock(), 0)
+            elif (now := self._clock()) < way.until:
+                next(way.refused)
+                raise _refusal(CircuitOpenError, self.service_name, _OPEN, way.until - now) from way.cause
+            else:
+                ticket = self.admit()
         try:
-            result = func(*args, **kwargs)
+            result = func(*args, **kwargs) if kwargs else func(*args)
             if type(result) is CoroutineType or hasattr(type(result), "__await__"):
                 result = await result
-            elif type(result) in _STREAMS:
-                return self._watch(result, ticket)
+            elif type(result) in STREAMS:
+                self.withdraw(ticket)
+                return watch(self, result)
         except BaseException as error:
             self.failed(ticket, error)
             raise
         if ticket is self._fast:
-            next(self._plain)
-        else:
-            self.succeeded(ticket, result)
+            next(ticket)  # type: ignore[arg-type]
+            return result
+        way = self._way
+        if way is not None and way.refused is None:
+            now = self._clock()
+            if now < way.until and now - ticket[1] < way.limit and ticket[0] == way.era:
+                next(self._plain)
+                return result
+        self.succeeded(ticket, result)
         return result
 
     def call_sync(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -143,20 +138,36 @@ class AIServiceCircuitBreaker:
         Raises:
             CircuitOpenError: The call was refused and ``func`` was not run.
         """
-        ticket = self._fast
+        ticket: Any = self._fast
         if ticket is None:
-            ticket = self.admit()
+            way = self._way
+            if way is None:
+                ticket = self.admit()
+            elif way.refused is None:
+                ticket = (way.era, self._clock(), 0)
+            elif (now := self._clock()) < way.until:
+                next(way.refused)
+                raise _refusal(CircuitOpenError, self.service_name, _OPEN, way.until - now) from way.cause
+            else:
+                ticket = self.admit()
         try:
             result = func(*args, **kwargs)
-            if type(result) in _STREAMS:
-                return self._watch(result, ticket)  # type: ignore[no-any-return]
+            if type(result) in STREAMS:
+                self.withdraw(ticket)
+                return watch(self, result)  # type: ignore[no-any-return]
         except BaseException as error:
             self.failed(ticket, error)
             raise
         if ticket is self._fast:
-            next(self._plain)
-        else:
-            self.succeeded(ticket, result)
+            next(ticket)  # type: ignore[arg-type]
+            return result
+        way = self._way
+        if way is not None and way.refused is None:
+            now = self._clock()
+            if now < way.until and now - ticket[1] < way.limit and ticket[0] == way.era:
+                next(self._plain)
+                return result
+        self.succeeded(ticket, result)
         return result
 
     def __call__(self, func: Callable[P, T]) -> Callable[P, T]:
@@ -212,35 +223,29 @@ class AIServiceCircuitBreaker:
         fast = self._fast
         if fast is not None:
             return fast
-        shut = self._shut
-        if shut is not None:
-            until = shut.until
-            if until is None:
-                next(shut.refused)
-                raise CircuitOpenError(self.service_name, shut.state, None) from shut.cause
-            wait = until - self._clock()
-            if wait > 0:
-                next(shut.refused)
-                raise CircuitOpenError(self.service_name, shut.state, wait) from shut.cause
+        way = self._way
+        if way is not None and way.refused is not None and (now := self._clock()) < way.until:
+            next(way.refused)
+            raise _refusal(CircuitOpenError, self.service_name, _OPEN, way.until - now) from way.cause
         inner = self._inner or self._inside()
         machine = inner.machine
         if machine.lets_all:
-            return (machine.era, self._clock(), 0) if machine.timed else machine.era
+            return (machine.era, self._clock(), 0) if machine.stamped else self._plain
         with inner.lock:
             now = self._clock()
-            ticket = machine.admit(now)
-            if ticket is None:
+            admitted = machine.admit(now)
+            if admitted is None:
                 state, left_over, cause = machine.state, machine.retry_after(now), machine.cause
             self._settle(inner)
         self._tell(inner)
-        if ticket is None:
+        if admitted is None:
             raise CircuitOpenError(self.service_name, state, left_over) from cause
-        return ticket
+        return self._plain if isinstance(admitted, int) else admitted
 
     def succeeded(self, ticket: Ticket, result: Any = None) -> None:
         """Hand a ticket back after a call that returned ``result``."""
         if ticket is self._fast:
-            next(self._plain)
+            next(ticket)
             return
         judge = self.config.is_failure_result
         if judge is not None:
@@ -271,13 +276,13 @@ class AIServiceCircuitBreaker:
                     self.withdraw(ticket)
                     raise
         if verdict:
-            self._failure(ticket, error, _text_of(error), wait)
+            self._failure(ticket, error, text_of(error), wait)
         elif verdict is None:
             self._neutrality(ticket)
         else:
             self._success(ticket)
 
-    def conclude(self, ticket: Ticket | None, error: BaseException | None) -> None:
+    def conclude(self, ticket: "Ticket | None", error: BaseException | None) -> None:
         """Hand a ticket back after a block of code; None when the ticket was lost: the present era it is."""
         if ticket is None:
             self._record(error)
@@ -290,7 +295,7 @@ class AIServiceCircuitBreaker:
         """Hand a ticket back as if it had never been given out."""
         inner = self._inner or self._inside()
         with inner.lock:
-            inner.machine.withdraw(ticket)
+            inner.machine.withdraw(self._admission(inner, ticket))
 
     def _should_attempt_call(self) -> bool:
         """Tell whether a call made now would be admitted; changes nothing."""
@@ -329,6 +334,7 @@ class AIServiceCircuitBreaker:
             return
         with inner.lock:
             if inner.machine.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.SHADOW):
+                self._absorb(inner)
                 inner.machine.put(CircuitState.CLOSED, "enabled by an operator")
                 self._settle(inner)
         self._tell(inner)
@@ -379,8 +385,7 @@ class AIServiceCircuitBreaker:
         inner = self._inner or self._inside()
         with inner.lock:
             machine, now = inner.machine, self._clock()
-            plain = next(self._plain) - inner.read
-            inner.read += 1
+            plain = self._absorb(inner)
             refused = next(inner.refused) - inner.refused_read
             inner.refused_read += 1
             successes = machine.successes + plain
@@ -405,40 +410,59 @@ class AIServiceCircuitBreaker:
 
     # Inside.
 
-    def _inside(self) -> _Inside:
+    def _inside(self) -> Inside:
         with _BIRTH:
             if self._inner is None:
-                self._inner = _Inside(self.config)
+                self._inner = Inside(self.config)
             return self._inner
+
+    def _absorb(self, inner: Inside) -> int:
+        """Hand successes that were only counted to the machine, and return their number so far; the lock is held."""
+        counted = next(self._plain) - inner.read
+        inner.read += 1
+        inner.machine.absorb(counted - inner.absorbed)
+        inner.absorbed = counted
+        return inner.before + counted
+
+    def _admission(self, inner: Inside, ticket: Ticket) -> Admission:
+        if isinstance(ticket, tuple):
+            return ticket
+        return inner.era if ticket is self._plain else _PAST
 
     def _success(self, ticket: Ticket) -> None:
         if ticket is self._fast:
+            next(ticket)
+            return
+        now = self._clock() if self.config.rated else 0.0
+        way = self._way
+        if way is not None and isinstance(ticket, tuple) and way.passes(ticket, now):
             next(self._plain)
             return
         inner = self._inner or self._inside()
-        now = self._clock() if self.config.rated else 0.0
         with inner.lock:
-            if not inner.machine.success(ticket, now):
-                return
-            self._settle(inner)
+            if self.config.rated:
+                self._absorb(inner)
+            if inner.machine.success(self._admission(inner, ticket), now):
+                self._settle(inner)
         self._tell(inner)
 
     def _failure(self, ticket: Ticket, error: BaseException | None, text: str, wait: float | None) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
-            if inner.machine.failure(ticket, self._clock(), error, text, wait):
+            self._absorb(inner)
+            if inner.machine.failure(self._admission(inner, ticket), self._clock(), error, text, wait):
                 self._settle(inner)
         self._tell(inner)
 
     def _neutrality(self, ticket: Ticket) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
-            inner.machine.neutrality(ticket)
+            inner.machine.neutrality(self._admission(inner, ticket))
 
     def _record(self, error: BaseException | None) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
-            ticket = inner.machine.record_ticket(self._clock())
+            ticket = inner.machine.record_admission(self._clock())
             self._settle(inner)
         if ticket is not None:
             if error is not None:
@@ -450,37 +474,33 @@ class AIServiceCircuitBreaker:
     def _put(self, state: CircuitState, reason: str) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
+            self._absorb(inner)
             if inner.machine.put(state, reason):
                 self._settle(inner)
         self._tell(inner)
 
-    def _settle(self, inner: _Inside) -> None:
+    def _settle(self, inner: Inside) -> None:
         """Carry the machine's state over to what the fast ways look at; the lock is held."""
         machine = inner.machine
-        self._fast = machine.fast
-        if machine.state is CircuitState.OPEN or machine.state is CircuitState.FORCED_OPEN:
-            if self._shut is None or self._shut.era != machine.era:
-                self._shut = _Shut(machine, inner.refused)
-        else:
-            self._shut = None
+        if machine.era != inner.era:
+            inner.before += next(self._plain) - inner.read
+            self._plain = itertools.count()
+            inner.read = inner.absorbed = 0
+            inner.era = machine.era
+        self._fast = self._plain if machine.fast else None
+        way = self._way
+        if machine.calm_until is not None:
+            if way is None or way.era != machine.era or way.until != machine.calm_until:
+                self._way = Way(machine.era, machine.calm_until, self.config.slow_call_duration)
+        elif machine.state is not _OPEN:
+            self._way = None
+        elif way is None or way.era != machine.era:
+            self._way = Way(machine.era, machine.until, refused=inner.refused, cause=machine.cause)
         if machine.changes:
             if inner.listeners is not None:
                 inner.listeners.queue(self.service_name, machine.changes, self._now())
             machine.changes.clear()
 
-    def _tell(self, inner: _Inside) -> None:
+    def _tell(self, inner: Inside) -> None:
         if inner.listeners is not None:
             inner.listeners.deliver(inner.lock)
-
-    def _watch(self, stream: Any, ticket: Ticket) -> Any:
-        # It is admitted again when it starts: one that is never started must not keep a place.
-        self.withdraw(ticket)
-        return watch(self, stream)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001 - an exception's own text must not break the call that it ends
-        text = f"(its text cannot be read: {type(failure).__name__})"
-    return f"{type(error).__name__}: {text}"[:_TEXT]

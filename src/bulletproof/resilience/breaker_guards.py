@@ -3,17 +3,20 @@
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar
-from types import CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from bulletproof.resilience.breaker_parts import Ticket
 from bulletproof.resilience.callables import kind_of
-from bulletproof.resilience.state_machine import Ticket
 
 if TYPE_CHECKING:
     from bulletproof.resilience.breaker import AIServiceCircuitBreaker
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+STREAMS = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
+"""What a function may return that has not begun yet."""
 
 # Blocks that this thread or task is inside of, the outermost first. A tuple, since tasks inherit it.
 _inside: ContextVar[tuple[tuple["AIServiceCircuitBreaker", Ticket], ...]] = ContextVar(
@@ -37,15 +40,43 @@ def guard(breaker: "AIServiceCircuitBreaker", func: Callable[P, T]) -> Callable[
 
 
 def _plain(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    # An extra Python frame costs as much as all the rest, so `call_sync` and `call` are spelt out here once more.
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return breaker.call_sync(func, *args, **kwargs)
+        ticket: Any = breaker._fast  # noqa: SLF001
+        if ticket is None:
+            ticket = breaker.admit()
+        try:
+            result = func(*args, **kwargs)
+            if type(result) in STREAMS:
+                breaker.withdraw(ticket)
+                return watch(breaker, result)
+        except BaseException as error:
+            breaker.failed(ticket, error)
+            raise
+        if ticket is breaker._fast:  # noqa: SLF001
+            next(ticket)  # type: ignore[arg-type]
+        else:
+            breaker.succeeded(ticket, result)
+        return result
 
     return guarded
 
 
 def _coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        return await breaker.call(func, *args, **kwargs)
+        ticket: Any = breaker._fast  # noqa: SLF001
+        if ticket is None:
+            ticket = breaker.admit()
+        try:
+            result = await func(*args, **kwargs)
+        except BaseException as error:
+            breaker.failed(ticket, error)
+            raise
+        if ticket is breaker._fast:  # noqa: SLF001
+            next(ticket)  # type: ignore[arg-type]
+        else:
+            breaker.succeeded(ticket, result)
+        return result
 
     return guarded
 
@@ -94,7 +125,7 @@ def _async_stream(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) 
 
 
 def watch(breaker: "AIServiceCircuitBreaker", source: Any) -> Any:
-    """Return a coroutine, generator or async generator that does the same and is admitted when it starts.
+    """Return one that does the same but is admitted when it starts: if it never does it must not keep a place.
 
     Args:
         breaker: The breaker.

@@ -12,7 +12,7 @@ from bulletproof.resilience.windows import CountWindow, FailureTimes, RateWindow
 
 _ASK_AGAIN = 1.0
 
-Ticket: TypeAlias = int | tuple[int, float, int]
+Admission: TypeAlias = int | tuple[int, float, int]
 """Era; or era, moment of admission, and number of the probe (0: not a probe)."""
 
 
@@ -64,6 +64,7 @@ class StateMachine:
         "_probe_number",
         "_times",
         "_until",
+        "calm_until",
         "cause",
         "changes",
         "config",
@@ -79,6 +80,7 @@ class StateMachine:
         "rates",
         "rejected",
         "slow",
+        "stamped",
         "state",
         "streak",
         "successes",
@@ -90,10 +92,14 @@ class StateMachine:
         self.config = config
         self.state = _CLOSED
         self.era = 0
-        self.fast: int | None = 0 if config.plain else None
-        """The era, while a success needs no bookkeeping."""
+        self.fast = config.plain
+        """Whether successes need no bookkeeping but to be counted."""
+        self.calm_until: float | None = None
+        """The same for successes that are not slow and end before this moment."""
         self.lets_all = True
         self.timed = config.slow_call_duration is not None
+        self.stamped = self.timed or (config.rated and config.window_type == "time")
+        """Whether tickets carry the moment of admission."""
         self.streak = 0
         self.successes = self.failures = self.neutral = self.rejected = self.slow = self.transitions = 0
         self.last_error: str | None = None
@@ -121,10 +127,10 @@ class StateMachine:
             return self._wait_for_place(now) <= 0
         return self.state is not _FORCED_OPEN
 
-    def admit(self, now: float) -> Ticket | None:
+    def admit(self, now: float) -> Admission | None:
         """Give out a ticket, or None when the call is refused. The first one after the open time makes it half-open."""
         if self.lets_all:
-            return (self.era, now, 0) if self.timed else self.era
+            return (self.era, now, 0) if self.stamped else self.era
         if self.state is _OPEN and now >= self._until:
             self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a probe is admitted")
         if self.state is _HALF_OPEN and self._wait_for_place(now) <= 0:
@@ -136,8 +142,8 @@ class StateMachine:
         self.rejected += 1
         return None
 
-    def record_ticket(self, now: float) -> Ticket | None:
-        """Give a ticket for a result that comes without one, as if its call had been admitted just now."""
+    def record_admission(self, now: float) -> tuple[int, float, int] | None:
+        """Admit the call of a result that comes by itself, as if made just now."""
         if self.state is _OPEN and now >= self._until:
             self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a result was recorded")
         return (self.era, now, 0) if self.lets_all or self.state is _HALF_OPEN else None
@@ -157,48 +163,45 @@ class StateMachine:
 
     # The end of a call.
 
-    def success(self, ticket: Ticket, now: float) -> bool:
+    def success(self, admission: Admission, now: float) -> bool:
         """End a call with success. ``now`` matters only where slow calls or a time window are watched."""
         config = self.config
-        if type(ticket) is int:
-            if ticket != self.era:
+        if type(admission) is int:
+            if admission != self.era:
                 return False
             slow = False
         else:
-            era, started, probe = ticket  # type: ignore[misc]
+            era, started, probe = admission  # type: ignore[misc]
             if era != self.era or (probe and self.probes.pop(probe, None) is None):
                 return False
             slow = self.timed and now - started >= config.slow_call_duration  # type: ignore[operator]
             if slow:
                 self.slow += 1
         self.successes += 1
-        changed = self._break_streak() if self.streak else False
-        if self.state is _DISABLED:
-            return changed
-        if self.rates is not None:
-            self.rates.add(now, False, slow)
-        if self.state is not _HALF_OPEN:
-            return (self.rates is not None and self._trip(now, None)) or changed
-        if slow:
-            self._open(now, "a probe was slow", None)
-            return True
-        self.probe_successes += 1
-        if self.probe_successes >= config.success_threshold:
-            self._move(_CLOSED, f"{self.probe_successes} probes succeeded")
-            return True
-        return changed
+        self.streak = 0
+        rates = self.rates
+        if rates is not None and self.state is not _DISABLED:
+            rates.add(now, False, slow)
+            if self.state is not _HALF_OPEN and self._trip(now, None):
+                return True
+        if self.state is _HALF_OPEN:
+            return self._probe_succeeded(now, slow)
+        self._look()
+        return True
 
-    def failure(self, ticket: Ticket, now: float, error: BaseException | None, text: str, wait: float | None) -> bool:
+    def failure(
+        self, admission: Admission, now: float, error: BaseException | None, text: str, wait: float | None
+    ) -> bool:
         """End a call with failure.
 
         Args:
-            ticket: Its ticket.
+            admission: That of the call.
             now: The moment.
             error: The exception; None when a result was judged a failure.
             text: What went wrong, for people.
             wait: Seconds that the service said to wait.
         """
-        era, started, probe = (ticket, now, 0) if isinstance(ticket, int) else ticket
+        era, started, probe = (admission, now, 0) if isinstance(admission, int) else admission
         if era != self.era or (probe and self.probes.pop(probe, None) is None):
             return False
         self.failures += 1
@@ -206,7 +209,7 @@ class StateMachine:
         slow = self.timed and now - started >= self.config.slow_call_duration  # type: ignore[operator]
         self.slow += slow
         self.streak += 1
-        self.fast = None
+        self._look()
         if self.state is _DISABLED:
             return True
         self.cause = error
@@ -219,14 +222,19 @@ class StateMachine:
             self._trip(now, wait)
         return True
 
-    def neutrality(self, ticket: Ticket) -> None:
+    def neutrality(self, admission: Admission) -> None:
         """End a call that says nothing about the service; a probe gives its place back."""
-        if self._current(ticket):
+        if self._current(admission):
             self.neutral += 1
 
-    def withdraw(self, ticket: Ticket) -> None:
+    def withdraw(self, admission: Admission) -> None:
         """Give a ticket back as if it had never been given out."""
-        self._current(ticket)
+        self._current(admission)
+
+    def absorb(self, successes: int) -> None:
+        """Take in successes that were only counted, as ``fast`` and ``calm_until`` allow."""
+        if self.rates is not None and successes:
+            self.rates.absorb(successes)
 
     # Changes from outside.
 
@@ -277,18 +285,43 @@ class StateMachine:
 
     # Inside.
 
-    def _current(self, ticket: Ticket) -> bool:
-        if isinstance(ticket, int):
-            return ticket == self.era
-        era, _, probe = ticket
+    def _current(self, admission: Admission) -> bool:
+        if isinstance(admission, int):
+            return admission == self.era
+        era, _, probe = admission
         return era == self.era and (not probe or self.probes.pop(probe, None) is not None)
 
-    def _break_streak(self) -> bool:
-        self.streak = 0
-        if self.lets_all and self.config.plain:
-            self.fast = self.era
+    def _probe_succeeded(self, now: float, slow: bool) -> bool:
+        if slow:
+            self._open(now, f"a probe took {self.config.slow_call_duration:g} s or longer", None)
+            return True
+        self.probe_successes += 1
+        if self.probe_successes >= self.config.success_threshold:
+            self._move(_CLOSED, f"{self.probe_successes} probes succeeded")
             return True
         return False
+
+    def _look(self) -> None:
+        """See whether the next successes can change anything but a counter.
+
+        With rates they can do so only while there are so many failures or slow calls that the fewest calls for which a
+        rate is known would be too many of them; as these leave the window this can only become less true.
+        """
+        config, rates = self.config, self.rates
+        self.fast = False
+        self.calm_until = None
+        if self.streak or not self.lets_all or config.is_failure_result is not None:
+            return
+        if rates is None:
+            self.fast = True
+        elif self.state is not _DISABLED and not (
+            (config.mode == "rate" and rates.failures >= config.failure_rate_threshold * config.least_calls)
+            or (self.timed and rates.slow >= config.slow_call_rate_threshold * config.least_calls)
+        ):
+            if self.stamped:
+                self.calm_until = rates.until
+            else:
+                self.fast = True
 
     def _wait_for_place(self, now: float) -> float:
         if len(self.probes) < self.config.half_open_max_calls:
@@ -353,7 +386,7 @@ class StateMachine:
             self._times.clear()
             if self.rates is not None:
                 self.rates.clear()
-        self.fast = self.era if self.lets_all and self.config.plain else None
+        self._look()
         if state is not old:
             self.transitions += 1
             self.changes.append(Change(state.value, old, state, reason, origin))

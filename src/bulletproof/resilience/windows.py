@@ -1,5 +1,6 @@
 """Windows over the outcomes of calls, whose cost does not grow with their length."""
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -14,8 +15,15 @@ class RateWindow(Protocol):
     failures: int
     slow: int
 
+    @property
+    def until(self) -> float:
+        """The moment up to which successes may be counted elsewhere and handed in later by ``absorb``."""
+
     def add(self, now: float, failed: bool, slow: bool) -> None:
         """Take in one call."""
+
+    def absorb(self, successes: int) -> None:
+        """Take in calls that succeeded, and were not slow, since the last ``add``."""
 
     def prune(self, now: float) -> None:
         """Let go of what has left the window."""
@@ -39,6 +47,8 @@ class CountWindow:
     """
 
     __slots__ = ("_at", "_ring", "_size", "failures", "slow", "total")
+
+    until = math.inf
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -70,6 +80,23 @@ class CountWindow:
             self.failures += outcome & _FAILED
             self.slow += outcome >> 1
 
+    def absorb(self, successes: int) -> None:
+        """Take in calls that succeeded and were not slow: the cost is that of copying so many bytes."""
+        size, ring = self._size, self._ring
+        grown = min(successes, size - self.total)
+        ring.extend(bytes(grown))
+        self.total += grown
+        left = min(successes - grown, size)
+        while left:
+            end = min(self._at + left, size)
+            old = ring[self._at : end]
+            both = old.count(_FAILED | _SLOW)
+            self.failures -= old.count(_FAILED) + both
+            self.slow -= old.count(_SLOW) + both
+            ring[self._at : end] = bytes(end - self._at)
+            left -= end - self._at
+            self._at = end if end < size else 0
+
 
 class TimeWindow:
     """The last so many seconds.
@@ -100,6 +127,17 @@ class TimeWindow:
         """Forget everything."""
         self._entries: deque[list[float]] = deque()
         self.total = self.failures = self.slow = 0
+
+    @property
+    def until(self) -> float:
+        """The end of the newest entry."""
+        return self._entries[-1][0] + self._grain if self._entries else -math.inf
+
+    def absorb(self, successes: int) -> None:
+        """Take in calls that succeeded, and were not slow, before ``until``."""
+        if self._entries:
+            self._entries[-1][1] += successes
+            self.total += successes
 
     def prune(self, now: float) -> None:
         """Let go of the calls that are as old as the window is long, or older."""
