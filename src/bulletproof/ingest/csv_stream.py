@@ -13,6 +13,7 @@ from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import IngestLimits, Record, Rejection, Row, shorten
 from bulletproof.ingest.text_field import find_text_field
 
+_BLANK = frozenset(("\n", "\r\n", "\r"))
 _CLOSING = {
     None: re.compile(r'(?:[^"]|"")*+"(?!")', re.DOTALL),
     "\\": re.compile(r'(?:[^"\\]|\\.|"")*+"(?!")', re.DOTALL),
@@ -61,6 +62,12 @@ class _Lines:
                 return []
         return self._lines[self._index :]
 
+    def skip_blank(self) -> None:
+        """Go past the blank lines at hand, between two rows."""
+        while self._index < len(self._lines) and self._lines[self._index] in _BLANK:
+            self._index += 1
+        self.keep_from_here()
+
     def keep_from_here(self) -> None:
         self.mark = self._first + self._index - 1
 
@@ -99,8 +106,10 @@ class _Lines:
             )
         # A line of millions of fields would take a hundred times its size in memory.
         most = self._limits.max_field_bytes + self._limits.max_columns
+        if max(map(len, lines)) <= most:
+            return
         for index, line in enumerate(lines):
-            if len(line) > most and line.count(self.delimiter) > most:
+            if line.count(self.delimiter) > most:
                 raise InvalidFileError(
                     f"A row has more than the {self._limits.max_columns:,} columns allowed",
                     code="invalid_csv",
@@ -214,7 +223,7 @@ class CsvFile:
             try:
                 for fields in reader:
                     if not fields:
-                        lines.keep_from_here()
+                        lines.skip_blank()
                         continue
                     number += 1
                     if len(fields) != width:

@@ -45,15 +45,20 @@ def bom_of(head: bytes) -> tuple[str, int] | None:
 class Utf8Source:
     """A UTF-16 or UTF-32 file as UTF-8, so that everything after it meets one encoding.
 
+    Args:
+        source: The bytes behind the byte order mark.
+        encoding: What the mark told.
+        offset: Its length.
+
     Raises:
         InvalidFileError: ``invalid_encoding``: the bytes are not valid; names the byte.
     """
 
-    def __init__(self, source: ByteSource, encoding: str) -> None:
+    def __init__(self, source: ByteSource, encoding: str, offset: int) -> None:
         self._source = source
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        self._count = 0
+        self._count = offset
 
     def read(self, size: int, /) -> bytes:
         """Return about ``size`` bytes."""

@@ -190,13 +190,14 @@ class _Upload:
         self.text_field: str | None = None
         self._declared = mark[0] if mark else "utf-8"
         self._offset: int | None = None
-        if mark:
-            stream.read(mark[1])
+        length = mark[1] if mark else 0
+        if length:
+            stream.read(length)
         if self._declared == "utf-8":
             self._stream = HeadSource(stream)
-            self._offset = mark[1] if mark else 0
+            self._offset = length
         else:
-            self._stream = HeadSource(Utf8Source(stream, self._declared))
+            self._stream = HeadSource(Utf8Source(stream, self._declared, length))
         self._decoder = LineDecoder(self.notes)
         self._wanted = wanted
         self._limits = limits
