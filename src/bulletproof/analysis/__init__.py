@@ -1,6 +1,21 @@
 """Analyse texts: the local model, an LLM, and the chain of both."""
 
 from bulletproof.analysis.analyzer import Analysis, Analyzer, BatchAnalysis, Sentiment, Usage
+from bulletproof.analysis.chain import AnalyzerChain
+from bulletproof.analysis.classifier import TextClassifier
+from bulletproof.analysis.llm import LLMAnalyzer
 from bulletproof.analysis.local import LocalAnalyzer
+from bulletproof.analysis.pooled import PooledAnalyzer
 
-__all__ = ["Analysis", "Analyzer", "BatchAnalysis", "LocalAnalyzer", "Sentiment", "Usage"]
+__all__ = [
+    "Analysis",
+    "Analyzer",
+    "AnalyzerChain",
+    "BatchAnalysis",
+    "LLMAnalyzer",
+    "LocalAnalyzer",
+    "PooledAnalyzer",
+    "Sentiment",
+    "TextClassifier",
+    "Usage",
+]

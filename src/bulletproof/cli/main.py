@@ -1,0 +1,57 @@
+"""The command ``bulletproof`` and what all its parts share."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from bulletproof._version import __version__
+from bulletproof.cli import doctor, process, serve
+from bulletproof.errors import AIError, classify
+
+app = typer.Typer(
+    name="bulletproof",
+    help="Process files with AI analysis that survives bad input, full disks, rubbish models and dead services.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("process")(process.process)
+app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bulletproof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Carry the options of the command itself."""
+
+
+def main() -> None:
+    """Run the command; no traceback reaches a user for anything that has a name."""
+    # The output tells what the log would; the service sets up its own.
+    logging.getLogger("bulletproof").addHandler(logging.NullHandler())
+    try:
+        app()
+    except AIError as error:
+        diagnosis = classify(error)
+        console = Console(stderr=True)
+        console.print(Text.assemble((f"{diagnosis.title}: ", "bold red"), diagnosis.details))
+        console.print(Text.assemble(("What to do: ", "bold"), diagnosis.hint))
+        sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, such as `head`.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,19 @@
+"""The processor: one uploaded file from its first byte to stored results and an answer."""
+
+from bulletproof.processor.answer import error_answer
+from bulletproof.processor.defaults import default_analyzer, default_limits, default_store
+from bulletproof.processor.labels import split_labels
+from bulletproof.processor.processor import AIDataProcessor, ProcessOptions
+from bulletproof.processor.run import AnalysisRun, row_as_dict
+
+__all__ = [
+    "AIDataProcessor",
+    "AnalysisRun",
+    "ProcessOptions",
+    "default_analyzer",
+    "default_limits",
+    "default_store",
+    "error_answer",
+    "row_as_dict",
+    "split_labels",
+]

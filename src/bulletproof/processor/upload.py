@@ -1,0 +1,172 @@
+"""What can be given to the processor, and the file as it passes the first two stages."""
+
+import asyncio
+import inspect
+import tempfile
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from bulletproof.errors import FileTooLargeError, InputValidationError
+from bulletproof.ingest import Chunk, Cleaner, IngestLimits, ParsedFile, Record, open_upload
+from bulletproof.processor.flow import in_thread
+
+_MEMORY = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A readable, seekable file with the name and type its sender gave.
+
+    Args:
+        stream: Where the bytes are.
+        filename: As given by the sender; used to tell the format.
+        content_type: As given by the sender; used when the name says nothing.
+        owned: Whether whoever is done closes the stream.
+    """
+
+    stream: BinaryIO
+    filename: str | None
+    content_type: str | None = None
+    owned: bool = False
+
+    def close(self) -> None:
+        """Close the stream if it is ours."""
+        if self.owned:
+            self.stream.close()
+
+
+async def open_source(file: Any, limits: IngestLimits) -> Source:
+    """Make a source of whatever was given.
+
+    Args:
+        file: An upload (an object with ``filename`` and ``file``, or an async ``read``), a path, or bytes.
+        limits: Only ``max_bytes`` is used: a file that can only be read is copied up to there.
+
+    Returns:
+        The source.
+
+    Raises:
+        InputValidationError: There is no such file, it cannot be read, or it is nothing of the above.
+        FileTooLargeError: More bytes than allowed.
+    """
+    if isinstance(file, str | Path):
+        return await asyncio.to_thread(_open_path, Path(file))
+    if isinstance(file, bytes | bytearray):
+        return Source(BytesIO(bytes(file)), None, owned=True)
+    filename = getattr(file, "filename", None)
+    content_type = getattr(file, "content_type", None)
+    stream = getattr(file, "file", None)
+    if stream is not None and hasattr(stream, "seek"):
+        return Source(cast("BinaryIO", stream), filename, content_type)
+    if hasattr(file, "read"):
+        return Source(await _copy(file, limits), filename, content_type, owned=True)
+    raise InputValidationError(
+        f"cannot read a {type(file).__name__}", hint="Give an UploadFile, a path or bytes.", stage="validate"
+    )
+
+
+def _open_path(path: Path) -> Source:
+    try:
+        return Source(path.open("rb"), path.name, owned=True)
+    except FileNotFoundError as error:
+        raise InputValidationError("there is no such file", code="file_not_found", path=str(path)) from error
+    except IsADirectoryError as error:
+        raise InputValidationError(
+            "this is a folder, not a file", hint="Name the files in it, such as folder/*.csv.", path=str(path)
+        ) from error
+    except PermissionError as error:
+        raise InputValidationError("this file may not be read", code="permission_denied", path=str(path)) from error
+    except (OSError, ValueError) as error:
+        raise InputValidationError(f"this file cannot be opened: {error}", path=str(path)[:200]) from error
+
+
+async def _copy(file: Any, limits: IngestLimits) -> BinaryIO:
+    copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 -- closed by the source
+    size = 0
+    try:
+        while True:
+            data = file.read(64 * 1024)
+            if inspect.isawaitable(data):
+                data = await data
+            if not data:
+                break
+            size += len(data)
+            if size > limits.max_bytes:
+                raise FileTooLargeError(f"the file has more than the {limits.max_bytes:,} bytes allowed")
+            await asyncio.to_thread(copy.write, data)
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return cast("BinaryIO", copy)
+
+
+class ParsedUpload:
+    """A file whose format is known; its records are read as they are asked for.
+
+    Args:
+        parsed: The file as the ingest room gives it.
+    """
+
+    def __init__(self, parsed: ParsedFile) -> None:
+        self.parsed = parsed
+
+    @classmethod
+    async def open(cls, source: Source, *, text_field: str | None, limits: IngestLimits) -> "ParsedUpload":
+        """Tell the format of a source and prepare to read it."""
+        parsed = await asyncio.to_thread(
+            open_upload, source.stream, source.filename, source.content_type, text_field=text_field, limits=limits
+        )
+        return cls(parsed)
+
+    async def chunks(self) -> AsyncGenerator[Chunk]:
+        """Yield the records in chunks."""
+        async with aclosing(in_thread(self.parsed.chunks)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+class CleanedUpload:
+    """Records with cleaned texts, still read as they are asked for.
+
+    Args:
+        source: Where the records come from.
+        cleaner: Cleans one chunk after the other and counts.
+    """
+
+    def __init__(self, source: ParsedUpload, cleaner: Cleaner) -> None:
+        self.parsed: ParsedFile | None = source.parsed
+        self.cleaner = cleaner
+        self._source: ParsedUpload = source
+
+    async def chunks(self) -> AsyncGenerator[Chunk]:
+        """Yield the cleaned records in chunks."""
+
+        def clean() -> Iterator[Chunk]:
+            return map(self.cleaner.clean, self._source.parsed.chunks())
+
+        async with aclosing(in_thread(clean)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+class TextList:
+    """Texts that a stage of somebody's own returned, as the next stage takes them.
+
+    Args:
+        items: Strings, or mappings with a ``text``.
+    """
+
+    parsed: ParsedFile | None = None
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        texts = [item.get("text", "") if isinstance(item, Mapping) else str(item) for item in items]
+        self._chunk = Chunk([Record(row, text) for row, text in enumerate(texts, start=1)], [])
+
+    async def chunks(self) -> AsyncGenerator[Chunk]:
+        """Yield all texts in one chunk."""
+        yield self._chunk

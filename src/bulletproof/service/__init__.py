@@ -1,0 +1,25 @@
+"""The HTTP service; ``bulletproof.service:app`` is the ASGI app."""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from bulletproof.service.app import create_app
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    app: FastAPI
+
+__all__ = ["app", "create_app"]
+
+
+@cache
+def _app() -> "FastAPI":
+    return create_app()
+
+
+def __getattr__(name: str) -> Any:
+    # Made when a server asks for it, so that importing this package reads no settings.
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

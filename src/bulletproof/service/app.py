@@ -1,0 +1,180 @@
+"""The ASGI app: where the rooms are wired together behind HTTP."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from bulletproof._version import __version__
+from bulletproof.errors import Diagnosis, InputValidationError, classify
+from bulletproof.processor import AIDataProcessor, error_answer
+from bulletproof.resilience import Bulkhead
+from bulletproof.service import docs, health, process, results
+from bulletproof.service.gate import Gate
+from bulletproof.service.measures import Measures
+from bulletproof.service.responses import error_response
+from bulletproof.settings import Settings, load_settings
+
+logger = logging.getLogger("bulletproof.service")
+
+_FORM_OVERHEAD = 64 * 1024
+_OTHER_BODY = 2 * 2**20
+_HTTP_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "file_too_large",
+}
+
+
+@dataclass(slots=True)
+class Services:
+    """What the routes work with.
+
+    Args:
+        settings: The settings of the app.
+        processor: Processes uploads.
+        measures: Counts requests and records.
+        slots: Bounds the uploads under way and waiting.
+        ready: False before the start and while stopping.
+    """
+
+    settings: Settings
+    processor: AIDataProcessor
+    measures: Measures
+    slots: Bulkhead
+    ready: bool = field(default=False)
+
+
+def create_app(settings: Settings | None = None, processor: AIDataProcessor | None = None) -> FastAPI:
+    """Make the app.
+
+    Args:
+        settings: By default those of the environment.
+        processor: By default one made from the settings; closed by the app only when the app made it.
+
+    Returns:
+        The ASGI app. Nothing is opened before it starts.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    settings = settings if settings is not None else load_settings()
+    own = processor is None
+    processor = processor if processor is not None else AIDataProcessor(settings=settings)
+    services = Services(
+        settings,
+        processor,
+        Measures(),
+        Bulkhead("uploads", max_concurrent=settings.max_concurrent_uploads, max_queued=settings.max_queued_uploads),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await _start(services)
+        try:
+            yield
+        finally:
+            services.ready = False
+            if own:
+                await processor.aclose()
+
+    app = FastAPI(
+        title="Bulletproof AI Processor",
+        version=__version__,
+        description="Send a JSON, CSV or text file; get every record analysed, stored and answered.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=docs.ERRORS,
+    )
+    app.state.services = services
+    for router in (process.router, results.router, health.router):
+        app.include_router(router)
+    docs.add_pages(app)
+    _add_error_handlers(app)
+
+    def report(diagnosis: Diagnosis, request_id: str) -> None:
+        processor.monitor.record_error(
+            str(diagnosis.error_type),
+            "service",
+            str(diagnosis.severity),
+            diagnosis.exception_chain[0] if diagnosis.code == "internal_error" else diagnosis.details,
+            code=diagnosis.code,
+            request_id=request_id,
+        )
+
+    app.add_middleware(
+        Gate,
+        api_keys=[key.get_secret_value() for key in settings.api_keys],
+        max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
+        observe=services.measures.observe_request,
+        report=report,
+    )
+    return app
+
+
+async def _start(services: Services) -> None:
+    settings = services.settings
+    if not settings.api_keys:
+        logger.warning(
+            "no API keys are set: only this machine may use the service; set BULLETPROOF_API_KEYS to let others in"
+        )
+    try:
+        await services.processor.store.open()
+    except Exception as error:  # noqa: BLE001 -- a database that is down must not keep the service from starting
+        diagnosis = classify(error)
+        logger.error(
+            "the database cannot be used now; results are answered but not stored until it can: %s",
+            diagnosis.details,
+            extra={"code": diagnosis.code, "hint": diagnosis.hint},
+        )
+    services.ready = True
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    def respond(request: Request, body: dict[str, Any], status: int, headers: Any = None) -> Response:
+        return error_response(
+            body,
+            request_id=request.state.request_id,
+            accept=request.headers.get("accept", ""),
+            status=status,
+            headers=headers,
+        )
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _HTTP_CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
+        told = error.detail if error.status_code < 500 else ""
+        details = {
+            "not_found": f"there is nothing at {request.url.path!r}",
+            "method_not_allowed": f"{request.method} is not possible at {request.url.path!r}",
+        }.get(code, str(told))
+        problem = InputValidationError(details, code=code)
+        return respond(request, error_answer(classify(problem)), error.status_code, error.headers)
+
+    async def invalid_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        broken = first["type"] in ("json_invalid", "value_error.jsondecode")
+        missing = first["type"] == "missing"
+        places = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+        name = ".".join(places) or "body"
+        code = "invalid_request" if broken else "missing_field" if missing else "invalid_input"
+        details = "the body is not valid JSON" if broken else f"{name}: {first['msg']}"
+        hint = None
+        if missing and name == "file":
+            details = "the form field 'file' is missing"
+            hint = "Send the file as multipart form: curl -F file=@reviews.csv .../process"
+        problem = InputValidationError(details, code=code, hint=hint)
+        return respond(request, error_answer(classify(problem)), problem.spec.http_status)
+
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid_request)

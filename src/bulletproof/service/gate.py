@@ -1,0 +1,270 @@
+"""The outermost layer of the app: request ids, access, body size, the last resort, the access log.
+
+Pure ASGI, because all of this has to happen before a byte of a body is read.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bulletproof.errors import (
+    AccessDeniedError,
+    AIError,
+    Diagnosis,
+    FileTooLargeError,
+    InputValidationError,
+    classify,
+)
+from bulletproof.service.responses import diagnosis_response
+
+logger = logging.getLogger("bulletproof.service")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_OPEN_PATHS = ("/health/live", "/health/ready", "/docs", "/openapi.json", "/redoc")
+_DRAIN_BYTES = 64 * 2**20
+_DRAIN_SECONDS = 2.0
+# Starlette's test client has no network behind it and calls itself by this name.
+_IN_PROCESS = "testclient"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request.
+
+    Args:
+        name: A digest of the key, ``local`` for this machine without keys, or ``anonymous``.
+        known: Whether the caller has shown that it may use the service.
+    """
+
+    name: str
+    known: bool
+
+
+class Gate:
+    """Lets requests in, gives them an id, bounds their bodies and answers whatever escapes the app.
+
+    Args:
+        app: The app behind.
+        api_keys: Keys that may use the service; without any, only this machine may.
+        max_body: Largest body in bytes, by path; ``""`` for all others.
+        observe: Called with method, route, status and seconds after each request.
+        report: Called with a diagnosis of a failure that no route handled.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api_keys: Sequence[str] = (),
+        max_body: dict[str, int],
+        observe: Callable[[str, str, int, float], None],
+        report: Callable[[Diagnosis, str], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.app = app
+        self._keys = [key.encode() for key in api_keys]
+        self._max_body = max_body
+        self.observe = observe
+        self.report = report
+        self.clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+    def caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Say who sends the request.
+
+        Raises:
+            AccessDeniedError: It may not use the service.
+        """
+        if self._keys:
+            return self._caller_by_key(scope["path"], headers)
+        if any(name in headers for name in _FORWARDING):
+            raise AccessDeniedError(
+                "without API keys the service answers this machine only, and this request came through a proxy",
+                code="forbidden",
+                hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
+            )
+        if not _is_loopback(scope.get("client")):
+            raise AccessDeniedError(
+                "without API keys the service answers this machine only",
+                code="forbidden",
+                hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
+            )
+        return Caller("local", known=True)
+
+    def _caller_by_key(self, path: str, headers: Headers) -> Caller:
+        given = _key_of(headers)
+        if given:
+            digest = given.encode("utf-8", "surrogatepass")
+            # Every key is compared, and each in constant time: the time taken tells nothing.
+            if any([hmac.compare_digest(digest, key) for key in self._keys]):  # noqa: C419
+                return Caller(sha256(digest).hexdigest()[:16], known=True)
+            raise AccessDeniedError("the API key is not valid")
+        if path == "/health" or path.startswith(_OPEN_PATHS):
+            return Caller("anonymous", known=False)
+        raise AccessDeniedError("an API key is needed")
+
+    def max_body(self, path: str) -> int:
+        """Return the largest body that a path takes, in bytes."""
+        return self._max_body.get(path, self._max_body[""])
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gate = gate
+        self.scope = scope
+        self.headers = Headers(scope=scope)
+        self.request_id = _request_id(self.headers)
+        self.limit = gate.max_body(scope["path"])
+        self.received = 0
+        self.too_large = False
+        self.status = 0
+        self._receive = receive
+        self._send = send
+
+    async def run(self) -> None:
+        started = self.gate.clock()
+        self.scope.setdefault("state", {})["request_id"] = self.request_id
+        try:
+            self.scope["state"]["caller"] = self.gate.caller(self.scope, self.headers)
+            self._check_length()
+            await self.gate.app(self.scope, self.receive, self._send_from_app)
+            if self.too_large and not self.status:
+                raise self._size_error()
+        except Exception as error:  # noqa: BLE001 -- the last resort: nothing leaves without an answer
+            await self._answer(error)
+        finally:
+            self._finish(self.gate.clock() - started)
+
+    def _check_length(self) -> None:
+        declared = self.headers.get("content-length")
+        if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > self.limit:
+            self.too_large = True
+            raise self._size_error()
+
+    def _size_error(self) -> AIError:
+        return FileTooLargeError(
+            f"the request body has more than the {self.limit:,} bytes allowed",
+            hint="Split the file, use 'bulletproof process FILE' for large ones, "
+            "or raise BULLETPROOF_MAX_UPLOAD_BYTES.",
+        )
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            if self.received > self.limit:
+                self.too_large = True
+                raise self._size_error()
+        return message
+
+    async def _send_from_app(self, message: Message) -> None:
+        # A parser that was cut off in the middle would call the body broken; it was too large.
+        if not self.too_large or self.status:
+            await self.send(message)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            headers["X-Request-ID"] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers.setdefault("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+            headers.setdefault("Referrer-Policy", "no-referrer")
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+    async def _answer(self, error: Exception) -> None:
+        diagnosis = classify(error)
+        if not isinstance(error, InputValidationError):
+            self.gate.report(diagnosis, self.request_id)
+            logger.error(
+                "request failed: %s",
+                diagnosis.code,
+                exc_info=error if diagnosis.code == "internal_error" else None,
+                extra={"request_id": self.request_id, "code": diagnosis.code, "path": self.scope["path"]},
+            )
+        if self.status:
+            # Too late for another answer: the connection breaks, which tells the client that it has not all.
+            raise error
+        if self.too_large:
+            await self._drain()
+        response = diagnosis_response(diagnosis, request_id=self.request_id, accept=self.headers.get("accept", ""))
+        if diagnosis.http_status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        await response(self.scope, self._receive, self.send)
+
+    async def _drain(self) -> None:
+        """Read on for a moment: a client that is still sending would not see the answer otherwise."""
+        drained = 0
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while drained < _DRAIN_BYTES:
+                    message = await self._receive()
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
+                    drained += len(message.get("body", b""))
+        except TimeoutError:
+            return
+
+    def _finish(self, seconds: float) -> None:
+        route: Any = self.scope.get("route")
+        path = getattr(route, "path", None) or "unmatched"
+        self.gate.observe(self.scope["method"], path, self.status, seconds)
+        logger.info(
+            "%s %s %s",
+            self.scope["method"],
+            path,
+            self.status,
+            extra={"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)},
+        )
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _key_of(headers: Headers) -> str | None:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get("x-api-key")
+
+
+def _is_loopback(client: Any) -> bool:
+    if not client:
+        return False
+    host = str(client[0])
+    if host == _IN_PROCESS:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback

@@ -1,0 +1,47 @@
+"""``POST /process``: a file in, analysed results out."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from starlette.responses import Response
+
+from bulletproof.processor import ProcessOptions, split_labels
+from bulletproof.service.access import services_of
+from bulletproof.service.responses import Answer, error_response
+from bulletproof.service.schemas import ProcessAnswer
+
+router = APIRouter(tags=["process"])
+
+
+@router.post("/process", response_model=ProcessAnswer, summary="Process a file")
+async def process_data(
+    request: Request,
+    file: Annotated[UploadFile, File(description="JSON, JSON lines, CSV, TSV or text; may be gzipped.")],
+    text_field: Annotated[
+        str | None, Form(description="Field or column that holds the text; found by itself when not given.")
+    ] = None,
+    labels: Annotated[str | None, Form(description="Labels to sort each record into, separated by commas.")] = None,
+    fallback: Annotated[
+        bool | None, Form(description="False forbids that the local model answers when the LLM fails.")
+    ] = None,
+) -> Response:
+    """Validate, clean, analyse and store a file of texts; answer with a result for every record.
+
+    A bad record is rejected with its row and reason, and the rest goes on; a bad file is an error that says where.
+    """
+    services = services_of(request)
+    options = ProcessOptions(
+        text_field=text_field or None,
+        labels=split_labels(labels),
+        allow_fallback=fallback,
+        owner=request.state.caller.name,
+        timeout=services.settings.upload_timeout,
+    )
+    async with services.slots:
+        answer = await services.processor.process_file(file, options)
+    services.measures.observe_answer(answer)
+    if answer["status"] == "error":
+        return error_response(answer, request_id=request.state.request_id, accept=request.headers.get("accept", ""))
+    answer["request_id"] = request.state.request_id
+    return await asyncio.to_thread(Answer, answer)

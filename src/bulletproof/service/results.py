@@ -1,0 +1,57 @@
+"""``GET /results/{processing_id}``: what was stored."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from bulletproof.errors import NotFoundError
+from bulletproof.processor import row_as_dict
+from bulletproof.service.access import services_of
+from bulletproof.service.responses import Answer
+from bulletproof.service.schemas import ResultsPage
+
+router = APIRouter(tags=["results"])
+
+_PAGE = 1000
+_MAX_PAGE = 10_000
+
+
+@router.get("/results/{processing_id}", response_model=ResultsPage, summary="Results of a file")
+async def get_results(
+    request: Request,
+    processing_id: Annotated[str, Path(max_length=64, description="As the answer of POST /process gave it.")],
+    after: Annotated[int, Query(ge=0, le=2**53, description="Only results of rows after this one.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MAX_PAGE, description="Largest number of results.")] = _PAGE,
+) -> Response:
+    """Return the stored results page by page; ``next`` leads to the next page, null at the end."""
+    store = services_of(request).processor.store
+    run = await store.get_run(processing_id)
+    if run is None or run.owner not in (None, request.state.caller.name):
+        raise NotFoundError(
+            f"there are no results under {processing_id!r}",
+            hint="Use the processing_id of an answer with stored: true, and the API key that made it.",
+        )
+    rows = await store.get_results(processing_id, after=after, limit=limit)
+    last = len(rows) < limit
+    rejections = await store.get_rejections(processing_id, after=after, limit=limit)
+    if not last:
+        rejections = [rejection for rejection in rejections if rejection.row <= rows[-1].row]
+    return Answer(
+        {
+            "status": "success",
+            "processing_id": processing_id,
+            "filename": run.filename,
+            "format": run.format,
+            "text_field": run.text_field,
+            "records": run.records,
+            "summary": run.summary,
+            "analyzer": run.analyzer,
+            "degraded": run.degraded,
+            "warnings": run.warnings,
+            "results": [row_as_dict(row) for row in rows],
+            "rejections": [rejection._asdict() for rejection in rejections],
+            "next": None if last else f"/results/{processing_id}?after={rows[-1].row}&limit={limit}",
+            "request_id": request.state.request_id,
+        }
+    )

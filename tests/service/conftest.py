@@ -1,0 +1,74 @@
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bulletproof.service import create_app
+from bulletproof.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", max_upload_bytes=12 * 2**20)
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Any]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: Any, client_of: Callable[..., httpx.AsyncClient]) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+def client_of() -> Callable[..., httpx.AsyncClient]:
+    """Make a client of an app in this process, as if it came from the given peer."""
+
+    def make(app: Any, *, peer: str = "127.0.0.1") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(peer, 50000))
+        return httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60)
+
+    return make
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(tmp_path: Path, free_port: int) -> Iterator[Callable[..., str]]:
+    """Start ``bulletproof serve`` as a process of its own and return its address."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(**environment: str) -> str:
+        command = [sys.executable, "-m", "bulletproof", "serve", "--port", str(free_port)]
+        variables = {"PATH": "/usr/bin:/bin", "BULLETPROOF_DATA_DIR": str(tmp_path / "data"), **environment}
+        processes.append(subprocess.Popen(command, env=variables, cwd=tmp_path))
+        address = f"http://127.0.0.1:{free_port}"
+        for _ in range(200):
+            try:
+                if httpx.get(f"{address}/health/ready").status_code == 200:
+                    return address
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError("the service did not start in ten seconds")
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(20)
