@@ -5,10 +5,12 @@ from bulletproof.llm.client import LLMClient, Message, Protection
 from bulletproof.llm.direct import call_openai_api
 from bulletproof.llm.pricing import PRICES, Price, Spending
 from bulletproof.llm.replies import Completion
+from bulletproof.llm.sink import ErrorSink, tell, tell_success
 
 __all__ = [
     "PRICES",
     "Completion",
+    "ErrorSink",
     "LLMClient",
     "Message",
     "Price",
@@ -16,4 +18,6 @@ __all__ = [
     "Spending",
     "call_openai_api",
     "check_connection",
+    "tell",
+    "tell_success",
 ]
