@@ -1,0 +1,209 @@
+"""How bad it is: the error budget and how fast it burns."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from bulletproof.monitor.series import HOUR, MINUTE
+
+STATUSES = ("healthy", "degraded", "critical")
+
+
+class Pair(NamedTuple):
+    """A long window that shows that it matters and a short one that shows that it still goes on.
+
+    Args:
+        long: Hours.
+        short: Hours.
+        burn: How many times faster than allowed the budget must burn in both.
+        status: What that means.
+    """
+
+    long: float
+    short: float
+    burn: float
+    status: str
+
+
+PAIRS = (
+    Pair(1, 5 / 60, 14.4, "critical"),
+    Pair(6, 0.5, 6, "critical"),
+    Pair(24, 2, 3, "degraded"),
+    Pair(72, 6, 1, "degraded"),
+)
+"""The page and ticket pairs of Google's SRE Workbook, chapter 5, "Alerting on SLOs" (multiwindow, multi-burn-rate)."""
+
+MIN_OPERATIONS = 20
+"""Operations in the long window below which a share says nothing."""
+MIN_FAILURES = 5
+"""Failures in the long window below which a share says nothing."""
+MIN_RECENT_FAILURES = 2
+
+COUNTED = 5 * MINUTE
+"""Without a denominator: errors of the last five minutes count, by severity."""
+CRITICAL_AT = {"critical": 5, "high": 50}
+DEGRADED_AT = {"critical": 1, "high": 5}
+
+
+class Share(NamedTuple):
+    """Operations in a window.
+
+    Args:
+        failed: How many failed.
+        total: How many there were.
+    """
+
+    failed: int
+    total: int
+
+
+Measure = Callable[[float], Share]
+"""Gives the operations from a moment of the monotonic clock on."""
+Counts = Mapping[str, int]
+"""Errors by severity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """A pair of windows whose budget burns too fast."""
+
+    service: str
+    status: str
+    long_hours: float
+    short_hours: float
+    threshold: float
+    burn_long: float
+    burn_short: float
+    failed: int
+    total: int
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        return (
+            f"{self.service}: {self.failed} of {self.total} operations failed in the last {_span(self.long_hours)}, "
+            f"{self.burn_long:.1f} times what the objective allows (and {self.burn_short:.1f} times in the last "
+            f"{_span(self.short_hours)}); {self.status} from {self.threshold:g} times on"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the system and how it was found.
+
+    Args:
+        status: ``healthy``, ``degraded`` or ``critical``.
+        basis: ``burn_rate``, ``counts`` (nothing to divide by, or too little), or ``burn_rate and counts``.
+        reasons: Sentences; why it is so, the worst first.
+        burns: The windows whose budget burns too fast.
+        objective: Share of operations that have to succeed.
+    """
+
+    status: str
+    basis: str
+    reasons: list[str]
+    burns: list[Burn]
+    objective: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+
+def judge(
+    measured: Mapping[str, Measure],
+    counted: Mapping[str, Counts],
+    *,
+    at: float,
+    objective: float,
+    retention_hours: float,
+) -> Health:
+    """Say how the system is.
+
+    All measured services together decide whether it is critical; one of several that burns its own budget makes it
+    degraded. Services without enough operations to divide by are judged by counts.
+
+    Args:
+        measured: The operations of each service that reports them.
+        counted: Errors of the last five minutes of each service, by severity, validation errors left out.
+        at: The present, on the monotonic clock.
+        objective: Share of operations that have to succeed, in (0, 1).
+        retention_hours: Longer windows than this cannot be looked at.
+
+    Returns:
+        The health with its reasons.
+    """
+    burns = _burns(measured, at, objective, retention_hours)
+    thin = {name for name, measure in measured.items() if measure(at - HOUR).total < MIN_OPERATIONS}
+    by_counts = {name: counts for name, counts in counted.items() if name not in measured or name in thin}
+    totals = {
+        severity: sum(counts.get(severity, 0) for counts in by_counts.values()) for severity in ("critical", "high")
+    }
+    counts_status = _by_counts(totals)
+    status = max([counts_status, *(burn.status for burn in burns)], key=STATUSES.index)
+    judged = len(measured) - len(thin)
+    if not judged:
+        basis = "burn_rate and counts" if burns else "counts"
+    else:
+        basis = "burn_rate and counts" if by_counts else "burn_rate"
+    reasons = [burn.reason for burn in burns]
+    if counts_status != "healthy":
+        seen = " and ".join(f"{number} {severity}" for severity, number in totals.items() if number)
+        reasons.append(f"{', '.join(sorted(by_counts))}: {seen} errors in the last 5 minutes")
+    if status == "healthy":
+        reasons.append("nothing fails more than it may")
+    if "counts" in basis:
+        reasons.append(_why_counts(bool(measured), thin))
+    return Health(status, basis, reasons, burns, objective)
+
+
+def _burns(measured: Mapping[str, Measure], at: float, objective: float, retention_hours: float) -> list[Burn]:
+    def everything(start: float) -> Share:
+        shares = [measure(start) for measure in measured.values()]
+        return Share(sum(share.failed for share in shares), sum(share.total for share in shares))
+
+    pairs = [pair for pair in PAIRS if pair.long <= retention_hours or pair is PAIRS[0]]
+    if len(measured) <= 1:
+        return [burn for name, measure in measured.items() for burn in _of(name, measure, pairs, at, objective)]
+    burns = _of("all services", everything, pairs, at, objective)
+    for name, measure in sorted(measured.items()):
+        # Part of the system: the rest still works.
+        burns += _of(name, measure, [pair._replace(status="degraded") for pair in pairs], at, objective)
+    return sorted(burns, key=lambda burn: -STATUSES.index(burn.status))
+
+
+def _of(name: str, measure: Measure, pairs: list[Pair], at: float, objective: float) -> list[Burn]:
+    budget = 1 - objective
+    found = []
+    for pair in pairs:
+        wide, narrow = measure(at - pair.long * HOUR), measure(at - pair.short * HOUR)
+        if wide.total < MIN_OPERATIONS or wide.failed < MIN_FAILURES or narrow.failed < MIN_RECENT_FAILURES:
+            continue
+        burn_long = wide.failed / wide.total / budget
+        burn_short = narrow.failed / narrow.total / budget
+        if burn_long >= pair.burn and burn_short >= pair.burn:
+            found.append(
+                Burn(
+                    name, pair.status, pair.long, pair.short, pair.burn,
+                    round(burn_long, 2), round(burn_short, 2), wide.failed, wide.total,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _by_counts(totals: Counts) -> str:
+    if any(totals[severity] >= limit for severity, limit in CRITICAL_AT.items()):
+        return "critical"
+    return "degraded" if any(totals[severity] >= limit for severity, limit in DEGRADED_AT.items()) else "healthy"
+
+
+def _why_counts(measured: bool, thin: set[str]) -> str:
+    if not measured:
+        return "judged by counts of the last 5 minutes: no operations are reported (record_success, observe)"
+    few = f"{', '.join(sorted(thin))}: fewer than {MIN_OPERATIONS} operations in the last hour" if thin else ""
+    return f"judged by counts of the last 5 minutes where no or few operations are reported{few and f' ({few})'}"
+
+
+def _span(hours: float) -> str:
+    minutes = round(hours * 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"

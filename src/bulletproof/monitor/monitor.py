@@ -1,0 +1,306 @@
+"""The monitor: what is failing, since when, how bad."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from heapq import nlargest
+from itertools import islice
+from typing import Any
+
+from bulletproof.errors import Diagnosis, classify
+from bulletproof.monitor.event import ErrorEvent
+from bulletproof.monitor.health import COUNTED, Health, Measure, Share, judge
+from bulletproof.monitor.operations import Operations
+from bulletproof.monitor.recorder import Recorder
+from bulletproof.monitor.series import HOUR, MINUTE, Series
+from bulletproof.monitor.tally import Problem
+from bulletproof.monitor.trending import trend_of
+
+_VALIDATION = "validation_error"
+_TOP = 10
+_LONGEST = 24 * 366
+_POINTS = 120
+
+
+class AIErrorMonitor(Recorder):
+    """Collect and analyse the errors of an AI system.
+
+    Counts are exact, by the minute for 25 hours and by the hour beyond. Nothing secret is kept, nothing grows without
+    bound, and all methods may be called from any thread. Windows follow the monotonic clock: setting the time of the
+    machine loses and doubles nothing. The work on a text (redaction, fingerprint) is done once for each distinct
+    message and at most 200 times a second (2,000 at once); beyond that new messages are counted without being read.
+
+    Args:
+        retention_hours: How long errors are remembered.
+        clock: Gives monotonic seconds.
+        now: Gives the present moment (aware), for timestamps.
+        samples: How many of the latest errors ``recent`` can give.
+        objective: Share of operations that have to succeed, in (0, 1); what is left is the error budget.
+
+    Raises:
+        ValueError: If an argument makes no sense.
+
+    Example:
+        >>> monitor = AIErrorMonitor(retention_hours=24)
+        >>> monitor.record_error("model_error", "ml_service", "high", "out of memory", batch=64, api_key="sk-1")
+        >>> monitor.get_error_summary(hours=1)["by_type"]
+        {'model_error': 1}
+        >>> monitor.recent(1)[0].context
+        {'batch': 64, 'api_key': '***'}
+    """
+
+    def __init__(
+        self,
+        retention_hours: float = 24,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] | None = None,
+        samples: int = 1000,
+        objective: float = 0.99,
+    ) -> None:
+        if not 0 < retention_hours <= _LONGEST:
+            raise ValueError(f"retention_hours must be above 0 and at most {_LONGEST}, not {retention_hours!r}")
+        if not 0 < objective < 1:
+            raise ValueError(f"objective must be a share between 0 and 1, such as 0.99, not {objective!r}")
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples!r}")
+        super().__init__(retention_hours * HOUR, clock, now, samples)
+        self.retention_hours = retention_hours
+        self.objective = objective
+
+    def record_exception(self, error: BaseException, service: str, **context: Any) -> Diagnosis:
+        """Classify an exception, record what it means and return it.
+
+        Example:
+            >>> AIErrorMonitor().record_exception(TimeoutError("no answer"), "llm", model="m").code
+            'service_timeout'
+        """
+        diagnosis = classify(error)
+        context.setdefault("code", diagnosis.code)
+        context.setdefault("exception", diagnosis.exception_chain[0] if diagnosis.exception_chain else "")
+        self.record_error(diagnosis.error_type.value, service, diagnosis.severity.value, diagnosis.details, **context)
+        return diagnosis
+
+    def get_error_summary(self, hours: float = 1) -> dict[str, Any]:
+        """Return what failed in the last hours.
+
+        Args:
+            hours: Length of the window; longer than the retention means all of it.
+
+        Returns:
+            ``total_errors``, ``by_service``, ``by_severity``, ``by_type``, ``by_code`` (counts, the largest first),
+            ``error_rate`` (errors a minute), ``failure_ratio`` (failed share of all operations, validation errors not
+            counted as failed; None when no operations are reported), ``operations`` by service, ``trending_errors``,
+            ``top_errors`` (with first and last time, count and a redacted sample) and ``hours``, the window looked at.
+
+        Raises:
+            ValueError: If ``hours`` is not a positive number.
+        """
+        hours = self._window(hours)
+        by_service: Counter[str] = Counter()
+        by_severity: Counter[str] = Counter()
+        by_type: Counter[str] = Counter()
+        by_code: Counter[str] = Counter()
+        failed: Counter[str] = Counter()
+        with self._lock:
+            at = self._drain()
+            start = at - hours * HOUR
+            for cell in self._cells:
+                count = cell.series.since(start)
+                if count:
+                    by_service[cell.service] += count
+                    by_severity[cell.severity] += count
+                    by_type[cell.error_type] += count
+                    if cell.code:
+                        by_code[cell.code] += count
+                    if cell.error_type != _VALIDATION:
+                        failed[cell.service] += count
+            rows = [(count, problem) for problem in self._problems if (count := problem.series.since(start))]
+            top = [_row(problem, count) for count, problem in nlargest(_TOP, rows, key=lambda row: row[0])]
+            trending = self._trending(at)
+            measured = {name: _seen_of(one, start, failed[name]) for name, one in self._operations.items()}
+        total = by_type.total()
+        fine = sum(row["total"] - row["failed"] for row in measured.values())
+        lost = failed.total() + sum(row["failed"] - failed[name] for name, row in measured.items())
+        judged = fine + lost + by_type[_VALIDATION]
+        return {
+            "total_errors": total,
+            "by_service": dict(by_service.most_common()),
+            "by_severity": dict(by_severity.most_common()),
+            "by_type": dict(by_type.most_common()),
+            "error_rate": total / (60 * hours),
+            "trending_errors": trending,
+            "by_code": dict(by_code.most_common()),
+            "failure_ratio": lost / judged if measured and judged else None,
+            "operations": measured,
+            "top_errors": top,
+            "hours": hours,
+        }
+
+    def get_health_status(self) -> str:
+        """Return ``healthy``, ``degraded`` or ``critical``.
+
+        Example:
+            >>> AIErrorMonitor().get_health_status()
+            'healthy'
+        """
+        return self._health().status
+
+    def explain_health(self) -> dict[str, Any]:
+        """Return the health with its reasons.
+
+        Returns:
+            ``status``, ``basis`` (``burn_rate``, ``counts`` or both), ``reasons`` (sentences, the worst first),
+            ``burns`` (windows in which the error budget burns too fast) and ``objective``.
+
+        Example:
+            >>> AIErrorMonitor().explain_health()["basis"]
+            'counts'
+        """
+        return self._health().as_dict()
+
+    def recent(self, n: int = 50, *, fingerprint: str | None = None, service: str | None = None) -> list[ErrorEvent]:
+        """Return the latest errors, the newest first.
+
+        When more come than may be looked at (see the class), some have no sample; counts are exact all the same.
+
+        Args:
+            n: How many at most.
+            fingerprint: Only those of this kind.
+            service: Only those of this service.
+        """
+        with self._lock:
+            self._drain()
+            ring = list(self._ring)
+        wanted = (
+            ErrorEvent(
+                datetime.fromtimestamp(wall, UTC),
+                seen.cell.error_type,
+                seen.cell.service,
+                seen.cell.severity,
+                seen.message,
+                dict(sample or {}),
+                seen.problem.fingerprint,
+            )
+            for seen, _, wall, sample in reversed(ring)
+            if seen.problem is not None
+            and fingerprint in (None, seen.problem.fingerprint)
+            and service in (None, seen.cell.service)
+        )
+        return list(islice(wanted, max(n, 0)))
+
+    def timeline(self, hours: float = 1) -> list[dict[str, Any]]:
+        """Return errors over time for a chart.
+
+        Args:
+            hours: Length of the window; longer than the retention means all of it.
+
+        Returns:
+            At most 120 steps of equal length (at least a minute), the oldest first: ``start`` (ISO 8601), ``seconds``
+            (length), ``total``, ``by_type``, ``by_severity``, ``by_service``. Steps that end at full minutes by the
+            monotonic clock; the last one is the present and still grows.
+
+        Raises:
+            ValueError: If ``hours`` is not a positive number.
+        """
+        hours = self._window(hours)
+        step = max(-(-hours * HOUR // _POINTS // MINUTE), 1.0) * MINUTE
+        if hours > 25:
+            step = -(-step // HOUR) * HOUR
+        number = max(round(-(-hours * HOUR // step)), 1)
+        steps: list[dict[str, Any]] = []
+        with self._lock:
+            at = self._drain()
+            wall = self._wall()
+            end = (at // MINUTE + 1) * MINUTE
+            starts = [end - step * back for back in range(number, -1, -1)]
+            for start in starts[:-1]:
+                moment = datetime.fromtimestamp(wall - (at - start), UTC).isoformat()
+                steps.append(
+                    {"start": moment, "seconds": step, "total": 0, "by_type": {}, "by_severity": {}, "by_service": {}}
+                )
+            for cell in self._cells:
+                for row, count in zip(steps, cell.series.between(starts), strict=True):
+                    if count:
+                        row["total"] += count
+                        for key, name in (
+                            ("by_type", cell.error_type),
+                            ("by_severity", cell.severity),
+                            ("by_service", cell.service),
+                        ):
+                            row[key][name] = row[key].get(name, 0) + count
+        return steps
+
+    # All of what follows under the lock
+
+    def _window(self, hours: float) -> float:
+        if isinstance(hours, bool) or not hours > 0:
+            raise ValueError(f"hours must be a positive number, not {hours!r}")
+        return min(hours, self.retention_hours)
+
+    def _trending(self, at: float) -> list[dict[str, Any]]:
+        found = []
+        for problem in self._problems:
+            trend = trend_of(problem.series, at=at, born=self._born, first=problem.born)
+            if trend is not None:
+                found.append(
+                    {
+                        "error_type": problem.error_type,
+                        "service": problem.service,
+                        "fingerprint": problem.fingerprint,
+                        "recent": trend.recent,
+                        "baseline": trend.baseline,
+                        "ratio": trend.ratio,
+                        "new": trend.new,
+                        "code": problem.code,
+                        "message": problem.message,
+                    }
+                )
+        return sorted(found, key=lambda row: -row["recent"] + row["baseline"])
+
+    def _health(self) -> Health:
+        with self._lock:
+            at = self._drain()
+            counted: dict[str, Counter[str]] = {}
+            errors: dict[str, tuple[list[Series], list[Series]]] = {name: ([], []) for name in self._operations}
+            for cell in self._cells:
+                ours = cell.error_type != _VALIDATION
+                if cell.service in errors:
+                    errors[cell.service][ours].append(cell.series)
+                count = cell.series.since(at - COUNTED) if ours else 0
+                if count:
+                    counted.setdefault(cell.service, Counter())[cell.severity] += count
+            measured = {name: _measure(self._operations[name], *series) for name, series in errors.items()}
+            return judge(measured, counted, at=at, objective=self.objective, retention_hours=self.retention_hours)
+
+
+def _measure(operations: Operations, theirs: list[Series], ours: list[Series]) -> Measure:
+    def measure(start: float) -> Share:
+        failed = max(operations.failed.since(start), sum(series.since(start) for series in ours))
+        refused = sum(series.since(start) for series in theirs)
+        return Share(failed, operations.ok.since(start) + failed + refused)
+
+    return measure
+
+
+def _seen_of(operations: Operations, start: float, errors: int) -> dict[str, Any]:
+    failed = max(operations.failed.since(start), errors)
+    mean = operations.mean_duration(start)
+    return {"total": operations.ok.since(start) + failed, "failed": failed, "mean_duration": mean}
+
+
+def _row(problem: Problem, count: int) -> dict[str, Any]:
+    return {
+        "fingerprint": problem.fingerprint,
+        "error_type": problem.error_type,
+        "service": problem.service,
+        "severity": problem.severity,
+        "code": problem.code,
+        "count": count,
+        "first_seen": datetime.fromtimestamp(problem.first, UTC).isoformat(),
+        "last_seen": datetime.fromtimestamp(problem.last, UTC).isoformat(),
+        "template": problem.template,
+        "message": problem.message,
+        "context": dict(problem.context),
+    }

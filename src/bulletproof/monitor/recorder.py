@@ -1,0 +1,294 @@
+"""Recording: exact counts for the price of a dictionary lookup."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from datetime import datetime
+from threading import RLock
+from typing import Any
+
+from bulletproof.monitor.fingerprint import fingerprint_of, template_of
+from bulletproof.monitor.operations import Operations
+from bulletproof.monitor.redaction import Scrubber, clean, plain
+from bulletproof.monitor.series import FINE, MINUTE
+from bulletproof.monitor.tally import OTHER, Cell, Cells, Problem, Problems, Seen, name_of, severity_of, worse
+
+BURST = 2000
+PER_SECOND = 200.0
+_REMEMBERED = 4096
+_NAMES = 1024
+_SERVICES = 100
+_SHORT = 300
+_CLEAN_EVERY = 10 * MINUTE
+
+_PENDING = 1024
+_UNREAD: dict[str, Any] = {}
+"""Stands for a context that nobody looked at."""
+
+_Event = tuple[Seen, float, float, dict[str, Any] | None]
+_Key = tuple[object, object, object, object, object] | int
+
+
+class Recorder:
+    """The state of a monitor and everything that changes it.
+
+    The hot path looks a message up by its very text and appends a small tuple to a queue: two steps that cannot be torn
+    apart, so it needs no lock. When the queue is long, or somebody asks, one thread counts it up. The work on a text is
+    done once for each distinct message, outside the lock, and rationed. The queue holds nothing that is not redacted.
+    """
+
+    def __init__(
+        self, retention: float, clock: Callable[[], float], now: Callable[[], datetime] | None, samples: int
+    ) -> None:
+        self._retention = retention
+        self._clock = clock
+        self._wall: Callable[[], float] = time.time if now is None else lambda: now().timestamp()
+        # Re-entrant: a signal handler or a finalizer may record an error while this thread is doing so.
+        self._lock = RLock()
+        self._cells = Cells()
+        self._problems = Problems()
+        self._operations: dict[str, Operations] = {}
+        self._seen: dict[_Key, Seen] = {}
+        self._pending: deque[_Event] = deque()
+        self._append = self._pending.append
+        self._ring: deque[_Event] = deque(maxlen=samples)
+        self._scrubber = Scrubber()
+        self._is_fit = self._scrubber.cheaply
+        self._fit_names: set[str] = set()
+        self._ration = float(BURST)
+        self._rationed = self._cleaned = self._born = clock()
+        self._edge = float("-inf")
+        self._dropped = 0
+        self._failed = 0
+
+    def record_error(self, /, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
+        """Record an error. Never raises, whatever it is given.
+
+        Args:
+            error_type: Which way of failing, such as ``model_error``.
+            service: The part of the system that failed.
+            severity: ``low``, ``medium``, ``high`` or ``critical``; anything else counts as ``medium``.
+            message: What was wrong.
+            **context: What else is known; ``code`` is the precise kind. Secrets are taken out here and now; what is
+                deep, long or of an unknown class is shortened. The ``repr`` of an object is never asked for.
+
+        Example:
+            >>> from bulletproof.monitor import AIErrorMonitor
+            >>> AIErrorMonitor().record_error("validation_error", "api", "medium", "not numeric", code="not_numeric")
+        """
+        try:
+            seen = self._seen.get((error_type, service, severity, message, context.get("code") if context else None))
+            if seen is None:
+                seen = self._meet(error_type, service, severity, message, context.get("code"))
+            sample = None
+            if context:
+                sample = context if self._is_fit(context) else self._scrub(context)
+            self._append((seen, self._clock(), self._wall(), sample))
+            if len(self._pending) >= _PENDING:
+                self._drain()
+        except Exception:  # noqa: BLE001 -- odd arguments; whoever records is already handling an error
+            self._record_odd(error_type, service, severity, message, context)
+
+    def record_success(self, service: str, duration: float | None = None) -> None:
+        """Record an operation that went well, so that errors become a share; ``duration`` in seconds."""
+        self.observe(service, True, duration)
+
+    def observe(self, service: str, ok: bool, duration: float | None = None) -> None:
+        """Record an operation, successful or not.
+
+        An operation that failed need not be observed when its error is recorded: of both counts the larger one is
+        taken for the failures of the service.
+
+        Args:
+            service: The part of the system, named as in ``record_error``.
+            ok: Whether it went well.
+            duration: How long it took, in seconds.
+        """
+        service = plain(service)
+        with self._lock:
+            at = self._clock()
+            if at >= self._edge:
+                self._drain()
+            operations = self._operations.get(service)
+            if operations is None:
+                operations = self._operations_of(service)
+            operations.count(at, ok, duration)
+
+    def cleanup_old_errors(self) -> int:
+        """Forget what is older than the retention; this also happens on the way.
+
+        Returns:
+            How many errors were forgotten since the last call.
+        """
+        with self._lock:
+            self._turn(self._drain(), clean=True)
+            dropped, self._dropped = self._dropped, 0
+            return dropped
+
+    # Meeting a message for the first time
+
+    def _record_odd(
+        self, error_type: object, service: object, severity: object, message: object, context: dict[str, Any]
+    ) -> None:
+        try:
+            code = context.get("code")
+            names = plain(error_type), plain(service), plain(severity)
+            seen = self._meet(*names, plain(message), None if code is None else plain(code))
+            self._append((seen, self._clock(), self._wall(), self._scrub(context)))
+        except Exception:  # noqa: BLE001 -- out of memory or stack: the one thing left to do is to say so later
+            self._failed += 1
+
+    def _meet(self, error_type: object, service: object, severity: object, message: object, code: object) -> Seen:
+        raw = (error_type, service, severity, message, code)
+        text = plain(message)
+        names = (plain(error_type), plain(service), plain(severity), "" if code is None else plain(code))
+        # A text with a secret in it must not stay in memory, not even as a key: its hash stands for it.
+        hashed = hash((*names, text))
+        seen = self._seen.get(hashed)
+        if seen is not None:
+            return seen
+        at, wall = self._clock(), self._wall()
+        if not self._take(at):
+            fit = tuple(name if name in self._fit_names else name and OTHER for name in names)
+            with self._lock:
+                return self._cells.get(fit[0], fit[1], severity_of(names[2]), fit[3]).unread
+        fit_names = (self._fit(names[0]), self._fit(names[1]), severity_of(names[2]), names[3] and self._fit(names[3]))
+        fit_text = clean(text)
+        template = template_of(fit_text)
+        harmless = (
+            fit_text == message
+            and len(fit_text) <= _SHORT
+            and all(type(part) is str for part in raw[:4])
+            and (code is None or type(code) is str)
+            and fit_names == names
+        )
+        with self._lock:
+            cell = self._cells.get(*fit_names)
+            problem = self._problem(cell, template, fit_text, at, wall)
+            if len(self._seen) >= _REMEMBERED:
+                self._trim()
+            seen = Seen(cell, problem, fit_text)
+            self._seen[raw if harmless else hashed] = seen
+            return seen
+
+    def _fit(self, name: str) -> str:
+        fit = name_of(name)
+        if fit == name:
+            if len(self._fit_names) >= _NAMES:
+                self._fit_names.clear()
+            self._fit_names.add(name)
+        return fit
+
+    def _take(self, at: float) -> bool:
+        """Take one ration of work on a text."""
+        self._ration = min(float(BURST), self._ration + max(at - self._rationed, 0.0) * PER_SECOND)
+        self._rationed = at
+        if self._ration < 1:
+            return False
+        self._ration -= 1
+        return True
+
+    def _scrub(self, context: dict[str, Any]) -> dict[str, Any] | None:
+        return self._scrubber.fully(context) if self._take(self._clock()) else _UNREAD
+
+    def _problem(self, cell: Cell, template: str, text: str, at: float, wall: float) -> Problem:
+        fingerprint = fingerprint_of(cell.error_type, cell.service, cell.code, template)
+        problem = self._problems.find(fingerprint)
+        if problem is None:
+            if self._problems.full:
+                self._drain()
+                self._problems.make_room()
+                self._purge()
+            names = (cell.error_type, cell.service, cell.code, cell.severity)
+            problem = self._problems.add(Problem(fingerprint, template, *names, text, first=wall, last=wall, born=at))
+        return problem
+
+    def _revive(self, seen: Seen, at: float, wall: float) -> Seen:
+        """Give a message a place again whose row was dropped while a thread was about to count it."""
+        cell = self._cells.get(*seen.cell.names)
+        if seen.problem is None:
+            return cell.unread
+        return Seen(cell, self._problem(cell, seen.problem.template, seen.message, at, wall), seen.message)
+
+    # Counting and forgetting
+
+    def _drain(self) -> float:
+        """Count everything recorded so far and return the present; afterwards the caller may look, under the lock."""
+        with self._lock:
+            batch = [self._pending.popleft() for _ in range(len(self._pending))]
+            at = self._clock()
+            if batch and batch[-1][1] >= self._edge:
+                # Rare: a batch that spans minutes.
+                for event in batch:
+                    if event[1] >= self._edge:
+                        self._turn(event[1])
+                    self._count([event])
+            else:
+                self._count(batch)
+            for operations in self._operations.values():
+                operations.fold()
+            if at >= self._edge:
+                self._turn(at)
+            return at
+
+    def _count(self, batch: list[_Event]) -> None:
+        latest = {event[0]: event for event in batch}
+        if len(latest) == 1:
+            self._settle(batch[-1], len(batch))
+        else:
+            numbers = Counter(event[0] for event in batch)
+            for seen, event in latest.items():
+                self._settle(event, numbers[seen])
+        self._ring.extend(event for event in batch if event[3] is not _UNREAD and event[0].problem is not None)
+
+    def _settle(self, event: _Event, number: int) -> None:
+        seen, at, wall, sample = event
+        if seen.gone:
+            seen = self._revive(seen, at, wall)
+        seen.hits += number
+        seen.cell.series.add(at, number)
+        problem = seen.problem
+        if problem is not None:
+            problem.series.add(at, number)
+            problem.last = max(problem.last, wall)
+            problem.message = seen.message
+            problem.severity = worse(problem.severity, seen.cell.severity)
+            if sample and sample is not _UNREAD:
+                problem.context = sample
+
+    def _turn(self, at: float, *, clean: bool = False) -> None:
+        """Begin a minute; clean up when it is time."""
+        self._edge = (at // MINUTE + 1) * MINUTE
+        if clean or at - self._cleaned >= _CLEAN_EVERY:
+            self._cleaned = at
+            start, fine = at - self._retention, at - FINE
+            self._dropped += self._cells.forget(start, fine)
+            self._problems.forget(start, fine)
+            for service, operations in list(self._operations.items()):
+                operations.forget(start, fine)
+                if operations.empty:
+                    del self._operations[service]
+            self._purge()
+
+    def _trim(self) -> None:
+        """Forget messages that were seen once or not of late."""
+        self._drain()
+        often = [(key, seen) for key, seen in self._seen.items() if seen.hits > 1][-_REMEMBERED // 2 :]
+        kept = dict(often)
+        for key, seen in self._seen.items():
+            seen.gone = key not in kept
+            seen.hits = 0
+        self._seen = kept
+
+    def _purge(self) -> None:
+        """Forget messages whose rows are gone."""
+        for key, seen in list(self._seen.items()):
+            if seen.problem not in self._problems or seen.cell not in self._cells:
+                seen.gone = True
+                del self._seen[key]
+
+    def _operations_of(self, service: str) -> Operations:
+        name = name_of(service)
+        if name not in self._operations and len(self._operations) >= _SERVICES:
+            name = OTHER
+        return self._operations.setdefault(name, Operations())
