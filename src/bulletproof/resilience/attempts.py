@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bulletproof.errors import CircuitOpenError
-from bulletproof.errors.headers import retry_after_of, should_retry_of
+from bulletproof.errors.headers import retry_after_of
 from bulletproof.resilience.callables import name_of
 from bulletproof.resilience.deadlines import remaining
+from bulletproof.resilience.gate import refused_by_gate
 
 if TYPE_CHECKING:
     from bulletproof.resilience.retry import RetryPolicy
 
 _log = logging.getLogger("bulletproof.resilience")
+
+Wanted = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+"""Which errors: a type, several, or a predicate."""
 
 _KEPT = 10  # earlier errors attached to the last one
 # By way of the class, because an exception may forbid setting attributes.
@@ -109,6 +113,8 @@ class Course:
     def _judge(self, error: Exception) -> tuple[float | None, str]:
         if isinstance(error, CircuitOpenError):
             return None, "the circuit is open" if self.attempt > 1 else ""
+        if refused_by_gate(error):
+            return None, "the gate is closed for longer than this call can wait"
         if not self._policy.wants(error):
             return None, ""
         return self._plan(error)
@@ -134,22 +140,32 @@ class Course:
         return wait, ""
 
     def _go_on(self, error: Exception | None, wait: float) -> None:
-        event = RetryEvent(name_of(self._fn), self.attempt, error, wait)
         _log.info(
             "%s: try %d of %d failed with %s, the next one in %.3g s",
-            event.name,
+            name_of(self._fn),
             self.attempt,
             self._policy.max_attempts,
             "an unwanted result" if error is None else type(error).__qualname__,
             wait,
         )
-        _tell(self._policy.on_retry, event)
+        self._tell(self._policy.on_retry, error, wait, "")
         self._waited = wait
         self.attempt += 1
 
     def _end(self, error: Exception | None, reason: str) -> None:
         self.close()
-        _tell(self._policy.on_giveup, RetryEvent(name_of(self._fn), self.attempt, error, None, reason))
+        self._tell(self._policy.on_giveup, error, None, reason)
+
+    def _tell(
+        self, hook: Callable[[RetryEvent], Any] | None, error: Exception | None, wait: float | None, reason: str
+    ) -> None:
+        if hook is None:
+            return
+        event = RetryEvent(name_of(self._fn), self.attempt, error, wait, reason)
+        try:
+            hook(event)
+        except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
+            _log.exception("a retry hook of %s failed; the call goes on", event.name)
 
     def _release(self) -> None:
         if self._retrying and self._policy.budget is not None:
@@ -162,18 +178,27 @@ def _asked_wait(error: Exception, policy: "RetryPolicy") -> float | None:
     return asked if asked is not None and 0 < asked < float("inf") else None
 
 
-def _tell(hook: Callable[[RetryEvent], Any] | None, event: RetryEvent) -> None:
-    if hook is None:
-        return
+def matches(wanted: Wanted, error: Exception) -> bool:
+    """Tell whether an error is of the types named, or as the predicate wants it.
+
+    A predicate that fails wants nothing: the error of the call matters more than that of the predicate.
+    """
+    if isinstance(wanted, type | tuple):
+        return isinstance(error, wanted)
     try:
-        hook(event)
-    except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
-        _log.exception("a retry hook of %s failed; the call goes on", event.name)
+        return bool(wanted(error))
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("a predicate failed to judge a %s, which is therefore left alone", type(error).__qualname__)
+        return False
 
 
-def forbidden(error: Exception) -> bool:
-    """Tell whether the service itself said that a retry is pointless (``x-should-retry: false``)."""
-    return should_retry_of(error) is False
+def check_wanted(name: str, wanted: Any) -> None:
+    """Refuse what is no exception class, tuple of them, or predicate."""
+    for one in wanted if isinstance(wanted, tuple) else (wanted,):
+        if isinstance(one, type) and not issubclass(one, Exception):
+            raise ValueError(f"{name}={one.__qualname__}: only subclasses of Exception can be handled")
+        if not callable(one) or (isinstance(wanted, tuple) and not isinstance(one, type)):
+            raise TypeError(f"{name} must be an exception class, a tuple of them, or a predicate, not {one!r}")
 
 
 def attach(error: Exception, earlier: list[Exception], topic: str, note: str) -> None:

@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from bulletproof.errors import ErrorType, classify
-from bulletproof.resilience.attempts import attach
+from bulletproof.resilience.attempts import Wanted, attach, check_wanted, matches
 from bulletproof.resilience.callables import either, kind_of, name_of, replay
 from bulletproof.resilience.streams import relay, relay_async, started, started_async
 
@@ -62,13 +62,15 @@ class Fallback:
     def __init__(
         self,
         *alternatives: Callable[..., Any],
-        when: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
+        when: Wanted | None = None,
         on_fallback: Callable[[FallbackEvent], Any] | None = None,
     ) -> None:
         if not alternatives:
             raise ValueError("a fallback needs at least one other function to call")
         for alternative in alternatives:
             kind_of(alternative)
+        if when is not None:
+            check_wanted("when", when)
         self.alternatives = alternatives
         self._when = when
         self._on_fallback = on_fallback
@@ -150,6 +152,4 @@ class Fallback:
     def _wanted(self, error: Exception) -> bool:
         if self._when is None:
             return classify(error).error_type is not ErrorType.VALIDATION
-        if isinstance(self._when, type | tuple):
-            return isinstance(error, self._when)
-        return bool(self._when(error))
+        return matches(self._when, error)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any
 
-from bulletproof.errors import RateLimitedError
+from bulletproof.errors import CircuitOpenError, OverloadedError, RateLimitedError
 from bulletproof.errors.headers import retry_after_of
 from bulletproof.resilience.backoff import drawer, require
 from bulletproof.resilience.deadlines import Clock, remaining
@@ -21,6 +21,11 @@ _log = logging.getLogger("bulletproof.resilience")
 def utc_now() -> datetime:
     """Return the present moment, with its zone."""
     return datetime.now(UTC)
+
+
+def refused_by_gate(error: BaseException) -> bool:
+    """Tell whether an error is a gate's refusal to wait so long."""
+    return isinstance(error, RateLimitedError) and "gate" in error.where
 
 
 class Gate(Guard):
@@ -140,8 +145,10 @@ class Gate(Guard):
             error: What the service answered.
 
         Returns:
-            Seconds that it asked to wait, if it did.
+            Seconds that it asked to wait, if it did. What our own limits ask for is no word of the service.
         """
+        if isinstance(error, CircuitOpenError | OverloadedError) or refused_by_gate(error):
+            return None
         seconds = retry_after_of(error, now=self._now)
         if seconds is not None:
             self.hold(seconds)
@@ -190,6 +197,7 @@ class Gate(Guard):
             raise RateLimitedError(
                 f"{self.service} asked everybody to wait another {left:.3g} s, which is longer than this call can wait",
                 retry_after=left,
+                gate=self.service,
             )
         return self.turn()
 

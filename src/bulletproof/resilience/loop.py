@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bulletproof.errors import DeadlineExceededError, ServiceTimeoutError
 from bulletproof.resilience.attempts import Course
 from bulletproof.resilience.callables import either, kind_of, name_of, replay
-from bulletproof.resilience.deadlines import Clock, current, hand_down, remaining
+from bulletproof.resilience.deadlines import Clock, check_deadline, current, hand_down, remaining
 from bulletproof.resilience.pausing import pause, pause_async
 from bulletproof.resilience.streams import relay, relay_async, started, started_async
 
@@ -80,10 +80,11 @@ def protect(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: C901
-    # This loop and the next are the same but for the awaits. `_fast` and `_plain` are the breaker's own short cut.
+    # This loop and the next are the same but for the awaits. `_fast` is the breaker's own short cut.
     retry: Any = stack.retry
     gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
     watched = retry is not None and retry.watches_every_call
+    unchecked = stack.interrupts and (deadline is None or stack.attempt_timeout is not None)
     limited, limited_each = stack.interrupts, stack.attempt_timeout is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
@@ -94,6 +95,8 @@ def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # n
                 try:
                     if gate is not None:
                         await gate.enter_async()
+                    if unchecked or course is not None:
+                        check_deadline()
                     if breaker is not None:
                         ticket: Any = breaker._fast  # noqa: SLF001
                         if ticket is None:
@@ -119,7 +122,7 @@ def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # n
                         raise
                     if breaker is not None:
                         if ticket is breaker._fast:  # noqa: SLF001
-                            next(breaker._plain)  # noqa: SLF001
+                            next(ticket)  # type: ignore[arg-type]
                         else:
                             breaker.succeeded(ticket, result)
                     wait = None if course is None else course.returned(result)
@@ -149,6 +152,7 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
     retry: Any = stack.retry
     gate, breaker, deadline, clock = stack.gate, stack.breaker, stack.deadline, stack.clock
     watched = retry is not None and retry.watches_every_call
+    unchecked = stack.interrupts and (deadline is None or stack.attempt_timeout is not None)
     target = fn if stack.attempt_timeout is None else functools.partial(_told, stack, fn)
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
@@ -159,6 +163,8 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
                 try:
                     if gate is not None:
                         gate.enter()
+                    if unchecked or course is not None:
+                        check_deadline()
                     if breaker is not None:
                         ticket: Any = breaker._fast  # noqa: SLF001
                         if ticket is None:
@@ -175,7 +181,7 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
                         return _coroutine(stack, replay(result, fn))(*args, **kwargs)
                     if breaker is not None:
                         if ticket is breaker._fast:  # noqa: SLF001
-                            next(breaker._plain)  # noqa: SLF001
+                            next(ticket)  # type: ignore[arg-type]
                         else:
                             breaker.succeeded(ticket, result)
                     wait = None if course is None else course.returned(result)

@@ -88,6 +88,7 @@ class Policy:
     name: str = field(default="policy", kw_only=True)
     clock: Clock = field(default=time.monotonic, kw_only=True, repr=False)
     _core: Stack = field(init=False, repr=False, compare=False)
+    _fused: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kinds = {
@@ -111,7 +112,9 @@ class Policy:
             gate = retry.gate
         timed = deadline is not None or timeout is not None
         core = Stack(deadline, retry, gate, self.breaker, timeout, timed, self.clock)
+        others = (self.fallback, self.bulkhead, self.rate_limit, self.adaptive_limit, self.hedge)
         object.__setattr__(self, "_core", core)
+        object.__setattr__(self, "_fused", all(other is None for other in others))
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._given())
@@ -123,7 +126,7 @@ class Policy:
         Raises:
             TypeError: What is decorated is no function.
         """
-        if self._is_fused:
+        if self._fused:
             return protect(self._core, fn)
         return self._composed(fn)
 
@@ -138,7 +141,7 @@ class Policy:
         Returns:
             What it returned; to be awaited when it is a coroutine function.
         """
-        wrapper = bind(self._core, fn) if self._is_fused else self._composed(fn)
+        wrapper = bind(self._core, fn) if self._fused else self._composed(fn)
         result: R = wrapper(*args, **kwargs)
         return result
 
@@ -153,11 +156,6 @@ class Policy:
             what = name if isinstance(value, int | float) else f"{name} {value!r}"
             lines.append(f"{number}. {what}: {_WHY[name].format(value)}")
         return "\n".join(lines) if len(lines) > 1 else f"{self.name}: nothing stands around the call"
-
-    @property
-    def _is_fused(self) -> bool:
-        others = (self.fallback, self.bulkhead, self.rate_limit, self.adaptive_limit, self.hedge)
-        return all(other is None for other in others)
 
     def _given(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _WHY if getattr(self, name) is not None]

@@ -1,6 +1,5 @@
 """Try again what is worth trying again."""
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -9,7 +8,8 @@ from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from bulletproof.errors import AIError, classify
-from bulletproof.resilience.attempts import RetryEvent, forbidden
+from bulletproof.errors.headers import should_retry_of
+from bulletproof.resilience.attempts import RetryEvent, Wanted, check_wanted, matches
 from bulletproof.resilience.backoff import Backoff, Strategy, drawer, require
 from bulletproof.resilience.budget import RetryBudget
 from bulletproof.resilience.deadlines import Clock
@@ -20,10 +20,7 @@ from bulletproof.resilience.pausing import Sleep
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Wanted = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 Hook = Callable[[RetryEvent], Any]
-
-_log = logging.getLogger("bulletproof.resilience")
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +103,8 @@ class RetryPolicy:
                 require(name, seconds, seconds > 0, "above 0 seconds, or None for no limit")
         if self.max_retry_after != float("inf"):
             require("max_retry_after", self.max_retry_after, self.max_retry_after >= 0, "at least 0 seconds")
-        _check_wanted(self.retry_on)
+        if self.retry_on is not None:
+            check_wanted("retry_on", self.retry_on)
         strategy, jitter = self.backoff, self.jitter
         if jitter == "decorrelated":
             strategy, jitter = "decorrelated", "full"
@@ -148,17 +146,9 @@ class RetryPolicy:
 
     def wants(self, error: Exception) -> bool:
         """Tell whether an error is worth another try."""
-        wanted = self.retry_on
-        if wanted is None:
+        if self.retry_on is None:
             return classify(error).retryable
-        if isinstance(wanted, type | tuple):
-            return isinstance(error, wanted) and not forbidden(error)
-        try:
-            return bool(wanted(error)) and not forbidden(error)
-        except Exception:  # noqa: BLE001
-            # The error of the call matters more than that of the predicate.
-            _log.exception("retry_on failed to judge a %s, which is therefore not retried", type(error).__qualname__)
-            return False
+        return matches(self.retry_on, error) and should_retry_of(error) is not False
 
     @property
     def watches_every_call(self) -> bool:
@@ -223,11 +213,3 @@ def _api_error(error: Exception) -> bool:
     if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, AIError):
         return True
     return classify(error).retryable
-
-
-def _check_wanted(wanted: Any) -> None:
-    for one in wanted if isinstance(wanted, tuple) else (wanted,):
-        if isinstance(one, type) and not issubclass(one, Exception):
-            raise ValueError(f"retry_on={one.__qualname__}: only subclasses of Exception can be retried")
-        if not (one is None or callable(one)) or (isinstance(wanted, tuple) and not isinstance(one, type)):
-            raise TypeError(f"retry_on must be an exception class, a tuple of them, or a predicate, not {one!r}")

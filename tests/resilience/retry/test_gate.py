@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from bulletproof.errors import RateLimitedError
+from bulletproof.errors import CircuitOpenError, OverloadedError, RateLimitedError
 from bulletproof.resilience import Gate, RetryPolicy, deadline
 
 
@@ -157,3 +157,21 @@ async def test_cancelling_one_that_is_held_ends_at_once(fake):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_what_our_own_limits_ask_for_does_not_close_it(fake, script):
+    gate = make(fake)
+    for error in (CircuitOpenError("llm", "open", 30), OverloadedError("full", retry_after=30)):
+        with pytest.raises(type(error)):
+            gate.call(script(error).plain)
+    assert gate.remaining == 0
+
+
+async def test_its_own_refusal_ends_a_retry_and_is_published_to_nobody(fake, script):
+    published = []
+    gate = make(fake, max_wait=60, on_hold=lambda *_: published.append(1))
+    gate.hold(100)
+    for kind in ("plain", "coroutine"):
+        with pytest.raises(RateLimitedError, match="asked everybody"):
+            await RetryPolicy(gate=gate, **fake.handles).call(getattr(script(1), kind))
+    assert (fake.waits, published) == ([], [1])

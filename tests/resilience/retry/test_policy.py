@@ -18,6 +18,7 @@ from bulletproof.resilience import (
     Policy,
     RateLimit,
     RetryPolicy,
+    deadline,
     no_waits,
     remaining,
 )
@@ -110,6 +111,20 @@ async def test_waiting_for_a_place_or_token_is_no_failure_of_the_service(fake, s
     with pytest.raises(OverloadedError):
         await run(policy, script(1), kind)
     assert circuit.get_metrics()["failures"] == 0
+
+
+async def test_a_call_that_was_never_made_is_no_failure_of_the_service(fake, script, kind):
+    circuit, ask = breaker(fake), script(1)
+    with deadline(5, clock=fake.clock):
+        fake.at = 5
+        for policy in (
+            Policy(breaker=circuit, timeout=3),
+            Policy(breaker=circuit, deadline=3),
+            Policy(breaker=circuit, deadline=3, rate_limit=RateLimit(1)),
+        ):
+            with pytest.raises(DeadlineExceededError):
+                await run(policy, ask, kind)
+    assert (ask.runs, circuit.get_metrics()["total_calls"]) == (0, 0)
 
 
 async def test_each_try_takes_a_token_and_the_whole_call_one_place(fake, script, kind):
