@@ -115,7 +115,7 @@ def _coroutine(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # n
                             except StopIteration as end:
                                 result = end.value
                             else:
-                                result = await _interrupted(running, step, fn, last=True)
+                                result = await _interrupted(running, step, fn, None)
                     except BaseException as error:
                         if breaker is not None:
                             breaker.failed(ticket, error)
@@ -228,27 +228,27 @@ async def _limited(stack: Stack, fn: Callable[..., Any], args: tuple[Any, ...], 
             step = running.send(None)
         except StopIteration as end:
             return end.value
-        return await _interrupted(running, step, fn, last=current.get() is outer)
+        return await _interrupted(running, step, fn, None if current.get() is outer else stack.attempt_timeout)
     finally:
         current.reset(token)
 
 
-async def _interrupted(running: Any, step: Any, fn: Callable[..., Any], *, last: bool) -> Any:
-    """Await the rest of a coroutine until the nearest deadline.
+async def _interrupted(running: Any, step: Any, fn: Callable[..., Any], own: float | None) -> Any:
+    """Await the rest of a coroutine until the nearest deadline: its ``own`` limit in seconds, or that of its caller.
 
     Its first step, until it first waits, was made without a timer: nothing could interrupt that anyway, and a timer
     costs more than all the rest of the loop.
     """
-    allowed = remaining()
-    scope = asyncio.timeout(allowed)
+    scope = asyncio.timeout(remaining())
     try:
         async with scope:
             return await _rest(running, step)
     except TimeoutError as expiry:
         if not scope.expired():
             raise
-        kind = DeadlineExceededError if last else ServiceTimeoutError
-        raise kind(f"{name_of(fn)} did not answer within {allowed:.3g} s") from expiry
+        if own is None:
+            raise DeadlineExceededError(f"the deadline came before {name_of(fn)} answered") from expiry
+        raise ServiceTimeoutError(f"{name_of(fn)} did not answer within {own:g} s") from expiry
 
 
 async def _awaited(awaitable: Any) -> Any:
