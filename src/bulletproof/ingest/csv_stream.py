@@ -54,18 +54,20 @@ class _Lines:
         return self._first + self._index - 1
 
     def ahead(self) -> list[str]:
-        """Return what has been read of the file but not been given out; some lines at least, unless it is empty."""
-        if self._index == len(self._lines):
+        """Go past blank lines, between two rows, and return the lines at hand: none at the end of the file alone."""
+        while True:
+            self.skip_blank()
+            if self._index < len(self._lines):
+                return self._lines[self._index :]
             try:
                 self._load()
             except StopIteration:
                 return []
-        return self._lines[self._index :]
 
     def skip_blank(self) -> None:
         """Go past the blank lines at hand, between two rows."""
-        while self._index < len(self._lines) and self._lines[self._index] in _BLANK:
-            self._index += 1
+        lines, end = self._lines, len(self._lines)
+        self._index = next((index for index in range(self._index, end) if lines[index] not in _BLANK), end)
         self.keep_from_here()
 
     def keep_from_here(self) -> None:
@@ -187,7 +189,7 @@ class CsvFile:
             if name in samples:
                 self._notes.say(f"There are two columns named {shorten(name)}; the first was read.")
             samples.setdefault(name, [row[index] for row in body])
-        if not body and not self._first and not any(line.strip() for line in self._lines.ahead()):
+        if not body and not self._first and not self._lines.ahead():
             raise InvalidFileError("The file has a header row and no other", code="empty_file")
         choice = find_text_field(samples, wanted)
         if choice.how == "content" and len(self.fields) > 1:

@@ -221,13 +221,14 @@ class Block(NamedTuple):
     overlong: bool = False
 
 
-def line_blocks(source: ByteSource, decoder: Decoder, limits: IngestLimits) -> Iterator[Block]:
+def line_blocks(source: ByteSource, decoder: Decoder, limits: IngestLimits, *, returns: bool = True) -> Iterator[Block]:
     """Read a file in blocks that end where a line ends.
 
     Args:
         source: Bytes of an encoding in which line ends are the bytes LF and CR.
         decoder: Turns lines into text.
         limits: ``max_record_bytes`` bounds a line; of a longer one only the beginning is given.
+        returns: Whether CR alone ends a line too.
 
     Yields:
         The blocks; their borders depend on the content alone, not on how the source hands it out.
@@ -236,8 +237,9 @@ def line_blocks(source: ByteSource, decoder: Decoder, limits: IngestLimits) -> I
     while True:
         data = carry + read_full(source, BLOCK)
         at_end = len(data) - len(carry) < BLOCK
-        # At most one file in a thousand ends its lines with CR alone.
-        cut = len(data) if at_end else (data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, len(data) - 1) + 1)
+        cut = len(data) if at_end else data.rfind(b"\n") + 1
+        if not cut and returns:
+            cut = data.rfind(b"\r", 0, len(data) - 1) + 1
         if not cut and len(data) > limits.max_record_bytes:
             yield Block(decoder.decode(data[: limits.max_field_bytes], line) + "\n", line, overlong=True)
             carry = _skip_line(source)

@@ -301,7 +301,7 @@ class JsonDocument:
                 break
         self._kinds[name] = f"array of {kind_of(head[0][0], plural=True)}" if head else "empty array"
         objects = [value for value, _ in head if isinstance(value, dict)]
-        wanted = bool(objects) and (self._text_field is None or any(self._text_field in value for value in objects))
+        wanted = bool(objects) and (self._text_field is None or any(self._has_field(value) for value in objects))
         texts = not objects and name.casefold() not in self.NOT_RECORDS and any(isinstance(v, str) for v, _ in head)
         if self._chosen is not None or not (wanted or texts):
             if objects or texts:
@@ -323,8 +323,12 @@ class JsonDocument:
 
     def _single(self, texts: dict[str, str]) -> str | None:
         if self._text_field is not None:
-            return self._text_field if self._text_field in texts else None
+            return self._text_field if self._has_field(texts) else None
         return named(list(texts))
+
+    def _has_field(self, fields: dict[str, Any]) -> bool:
+        wanted = (self._text_field or "").strip().casefold()
+        return any(name.strip().casefold() == wanted for name in fields)
 
     def _nothing(self) -> InvalidFileError:
         kinds = self._kinds

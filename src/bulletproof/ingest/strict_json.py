@@ -82,7 +82,10 @@ class StrictDecoder:
             value, end = self._raw_decode(text, pos)
         except json.JSONDecodeError as error:
             unterminated = error.msg.startswith("Unterminated string")
-            raise Flaw(_wording(text, error), error.pos, len(text) if unterminated else error.pos) from None
+            place = error.pos
+            if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 names the comma, not what follows
+                place = len(text) - len(text[place + 1 :].lstrip(" \t\r\n"))
+            raise Flaw(_wording(text, error), place, len(text) if unterminated else place) from None
         except RecursionError:
             self._find(text, pos, depth, "it is nested too deeply")
         except _Refusal as refusal:

@@ -226,7 +226,8 @@ class _Upload:
             document = JsonDocument(cursor, limits, notes, self._wanted)
             return self._texts(document.records())
         if found == "jsonl":
-            return self._texts(json_lines(line_blocks(self._stream, SurrogateDecoder(), limits), limits, notes))
+            lines = line_blocks(self._stream, SurrogateDecoder(), limits, returns=False)
+            return self._texts(json_lines(lines, limits, notes))
         blocks = line_blocks(self._stream, self._decoder, limits)
         if found == "text":
             if self._wanted is not None:
