@@ -42,6 +42,14 @@ class Settings(BaseSettings):
     llm_max_attempts: int = Field(3, ge=1, le=10, description="Attempts for one call to the LLM.")
     llm_fallback: bool = Field(True, description="Whether the local model answers when the LLM fails.")
 
+    analysis_workers: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="Worker processes for the local model; by default 1 in the service and on the command line when "
+        "the machine has a second core, else 0: threads.",
+    )
+
     max_upload_bytes: int = Field(25 * MIB, ge=1, description="Largest upload over HTTP, in bytes.")
     max_file_bytes: int = Field(8192 * MIB, ge=1, description="Largest file on the command line, in bytes.")
     max_decompressed_bytes: int = Field(

@@ -8,7 +8,8 @@ from typing import TextIO
 from rich.progress import Progress
 
 from bulletproof.cli.outputs import CSVOutput, JSONOutput, Output, TableOutput, destination
-from bulletproof.processor import AIDataProcessor, ProcessOptions, default_limits, split_labels
+from bulletproof.monitor import default_monitor
+from bulletproof.processor import AIDataProcessor, ProcessOptions, default_analyzer, door_workers, split_labels
 from bulletproof.settings import load_settings
 
 _OUTPUTS: dict[str, Callable[[TextIO], Output]] = {"table": TableOutput, "json": JSONOutput, "csv": CSVOutput}
@@ -52,7 +53,8 @@ async def run_files(
     )
     chosen = split_labels(labels)
     failed = 0
-    async with AIDataProcessor(settings=own_files, limits=default_limits(own_files)) as processor:
+    analyzer = default_analyzer(own_files, default_monitor(), workers=door_workers())
+    async with AIDataProcessor(settings=own_files, analyzer=analyzer) as processor:
         with destination(out, sys.stdout) as stream, progress:
             output = _OUTPUTS[form](stream)
             for path in files:

@@ -1,7 +1,7 @@
 """The processor: one uploaded file from its first byte to stored results and an answer."""
 
 from bulletproof.processor.answer import error_answer
-from bulletproof.processor.defaults import default_analyzer, default_limits, default_store
+from bulletproof.processor.defaults import default_analyzer, default_limits, default_store, door_workers
 from bulletproof.processor.labels import split_labels
 from bulletproof.processor.processor import AIDataProcessor, ProcessOptions
 from bulletproof.processor.run import AnalysisRun, row_as_dict
@@ -13,6 +13,7 @@ __all__ = [
     "default_analyzer",
     "default_limits",
     "default_store",
+    "door_workers",
     "error_answer",
     "row_as_dict",
     "split_labels",

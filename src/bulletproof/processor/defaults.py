@@ -1,6 +1,8 @@
 """What the processor is made of when nobody says otherwise."""
 
-from bulletproof.analysis import Analyzer, LocalAnalyzer
+import os
+
+from bulletproof.analysis import Analyzer, AnalyzerChain, PooledAnalyzer
 from bulletproof.ingest import IngestLimits
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.settings import Settings
@@ -23,6 +25,29 @@ def default_store(settings: Settings) -> ResultStore:
     return ResultStore(url, data_dir=settings.data_dir)
 
 
-def default_analyzer(settings: Settings, monitor: AIErrorMonitor) -> Analyzer:
-    """Return the chain of the LLM, if one is configured, and the local model."""
-    return LocalAnalyzer()
+def default_analyzer(settings: Settings, monitor: AIErrorMonitor, *, workers: int = 0) -> Analyzer:
+    """Return the chain of the LLM, if one is configured, and the local model.
+
+    Args:
+        settings: ``llm_*`` and ``analysis_workers`` are used.
+        monitor: Told of each failure of the LLM.
+        workers: Worker processes for the local model when the settings do not say; with 0 it runs in threads.
+
+    Returns:
+        The analyzer.
+
+    Raises:
+        ConfigurationError: The LLM is configured wrongly.
+    """
+    if settings.analysis_workers is not None:
+        workers = settings.analysis_workers
+    local = PooledAnalyzer(workers) if workers else None
+    return AnalyzerChain.from_settings(settings, fallback=local, monitor=monitor)
+
+
+def door_workers() -> int:
+    """Return how many worker processes a door gives the local model: one, where there is a second core for it.
+
+    Only for programs whose main module may be imported again, as worker processes do; not for a library.
+    """
+    return 1 if (os.cpu_count() or 1) > 1 else 0

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from bulletproof._version import __version__
 from bulletproof.errors import Diagnosis, InputValidationError, classify
-from bulletproof.processor import AIDataProcessor, error_answer
+from bulletproof.monitor import AIErrorMonitor
+from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers, error_answer
 from bulletproof.resilience import Bulkhead
 from bulletproof.service import docs, health, process, results
 from bulletproof.service.gate import Gate
@@ -68,7 +69,10 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
     """
     settings = settings if settings is not None else load_settings()
     own = processor is None
-    processor = processor if processor is not None else AIDataProcessor(settings=settings)
+    if processor is None:
+        monitor = AIErrorMonitor()
+        analyzer = default_analyzer(settings, monitor, workers=door_workers())
+        processor = AIDataProcessor(settings=settings, analyzer=analyzer, monitor=monitor)
     services = Services(
         settings,
         processor,
