@@ -15,7 +15,7 @@ from bulletproof.monitor.operations import Operations
 from bulletproof.monitor.recorder import Recorder
 from bulletproof.monitor.series import HOUR, MINUTE, Series
 from bulletproof.monitor.tally import Problem
-from bulletproof.monitor.trending import trend_of
+from bulletproof.monitor.trending import SNOOZE, trend_of
 
 _VALIDATION = "validation_error"
 _TOP = 10
@@ -92,7 +92,9 @@ class AIErrorMonitor(Recorder):
             ``total_errors``, ``by_service``, ``by_severity``, ``by_type``, ``by_code`` (counts, the largest first),
             ``error_rate`` (errors a minute), ``failure_ratio`` (failed share of all operations, validation errors not
             counted as failed; None when no operations are reported), ``operations`` by service, ``trending_errors``,
-            ``top_errors`` (with first and last time, count and a redacted sample) and ``hours``, the window looked at.
+            ``top_errors`` (with first and last time, count and a redacted sample), ``unlisted_errors`` (without a row
+            for their fingerprint), ``unrecorded_errors`` (not recorded for want of memory or stack, ever) and
+            ``hours``, the window looked at.
 
         Raises:
             ValueError: If ``hours`` is not a positive number.
@@ -117,6 +119,7 @@ class AIErrorMonitor(Recorder):
                     if cell.error_type != _VALIDATION:
                         failed[cell.service] += count
             rows = [(count, problem) for problem in self._problems if (count := problem.series.since(start))]
+            listed = sum(row[0] for row in rows)
             top = [_row(problem, count) for count, problem in nlargest(_TOP, rows, key=lambda row: row[0])]
             trending = self._trending(at)
             measured = {name: _seen_of(one, start, failed[name]) for name, one in self._operations.items()}
@@ -135,6 +138,8 @@ class AIErrorMonitor(Recorder):
             "failure_ratio": lost / judged if measured and judged else None,
             "operations": measured,
             "top_errors": top,
+            "unlisted_errors": total - listed,
+            "unrecorded_errors": self._failed,
             "hours": hours,
         }
 
@@ -172,7 +177,9 @@ class AIErrorMonitor(Recorder):
         """
         with self._lock:
             self._drain()
-            ring = list(self._ring)
+            # The newest first; what other processes saw arrives late.
+            ring = list(self._ring)[::-1]
+            ring.sort(key=lambda event: -event[1])
         wanted = (
             ErrorEvent(
                 datetime.fromtimestamp(wall, UTC),
@@ -183,7 +190,7 @@ class AIErrorMonitor(Recorder):
                 dict(sample or {}),
                 seen.problem.fingerprint,
             )
-            for seen, _, wall, sample in reversed(ring)
+            for seen, _, wall, sample in ring
             if seen.problem is not None
             and fingerprint in (None, seen.problem.fingerprint)
             and service in (None, seen.cell.service)
@@ -216,7 +223,7 @@ class AIErrorMonitor(Recorder):
             end = (at // MINUTE + 1) * MINUTE
             starts = [end - step * back for back in range(number, -1, -1)]
             for start in starts[:-1]:
-                moment = datetime.fromtimestamp(wall - (at - start), UTC).isoformat()
+                moment = _moment(wall - (at - start))
                 steps.append(
                     {"start": moment, "seconds": step, "total": 0, "by_type": {}, "by_severity": {}, "by_service": {}}
                 )
@@ -241,9 +248,12 @@ class AIErrorMonitor(Recorder):
 
     def _trending(self, at: float) -> list[dict[str, Any]]:
         found = []
+        wall = self._wall()
         for problem in self._problems:
             trend = trend_of(problem.series, at=at, born=self._born, first=problem.born)
             if trend is not None:
+                if at - problem.alarmed >= SNOOZE:
+                    problem.alarmed = at
                 found.append(
                     {
                         "error_type": problem.error_type,
@@ -252,7 +262,9 @@ class AIErrorMonitor(Recorder):
                         "recent": trend.recent,
                         "baseline": trend.baseline,
                         "ratio": trend.ratio,
+                        "minutes": trend.minutes,
                         "new": trend.new,
+                        "since": _moment(wall - (at - problem.alarmed)),
                         "code": problem.code,
                         "message": problem.message,
                     }
@@ -298,9 +310,13 @@ def _row(problem: Problem, count: int) -> dict[str, Any]:
         "severity": problem.severity,
         "code": problem.code,
         "count": count,
-        "first_seen": datetime.fromtimestamp(problem.first, UTC).isoformat(),
-        "last_seen": datetime.fromtimestamp(problem.last, UTC).isoformat(),
+        "first_seen": _moment(problem.first),
+        "last_seen": _moment(problem.last),
         "template": problem.template,
         "message": problem.message,
         "context": dict(problem.context),
     }
+
+
+def _moment(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat()

@@ -4,12 +4,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from threading import RLock
 from typing import Any
 
 from bulletproof.monitor.fingerprint import fingerprint_of, template_of
 from bulletproof.monitor.operations import Operations
 from bulletproof.monitor.redaction import Scrubber, clean, plain
+from bulletproof.monitor.rows import ErrorKey, ErrorRow, Rows
 from bulletproof.monitor.series import FINE, MINUTE
 from bulletproof.monitor.tally import OTHER, Cell, Cells, Problem, Problems, Seen, name_of, severity_of, worse
 
@@ -22,6 +24,7 @@ _SHORT = 300
 _CLEAN_EVERY = 10 * MINUTE
 
 _PENDING = 1024
+_MERGED = 200
 _UNREAD: dict[str, Any] = {}
 """Stands for a context that nobody looked at."""
 
@@ -60,6 +63,7 @@ class Recorder:
         self._edge = float("-inf")
         self._dropped = 0
         self._failed = 0
+        self._unshared: Rows | None = None
 
     def record_error(self, /, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
         """Record an error. Never raises, whatever it is given.
@@ -124,6 +128,50 @@ class Recorder:
             self._turn(self._drain(), clean=True)
             dropped, self._dropped = self._dropped, 0
             return dropped
+
+    # Sharing with other processes
+
+    def start_sharing(self) -> None:
+        """Keep what is counted from now on for ``take_unshared``."""
+        with self._lock:
+            self._drain()
+            self._unshared = Rows()
+
+    def take_unshared(self) -> Rows:
+        """Return what was counted here since the last call."""
+        with self._lock:
+            self._drain()
+            rows, self._unshared = self._unshared or Rows(), Rows()
+            return rows
+
+    def merge(self, rows: Rows) -> None:
+        """Count what other processes counted."""
+        left = iter(rows)
+        while part := list(islice(left, _MERGED)):
+            with self._lock:
+                at, wall = self._drain(), self._wall()
+                for moment, key, row in part:
+                    # No later than now, whatever the clock of another machine says.
+                    age = max(wall - moment, 0.0)
+                    if age <= self._retention:
+                        self._merge(at - age, moment, key, row)
+
+    def _merge(self, at: float, wall: float, key: ErrorKey | tuple[int, str], row: ErrorRow | tuple[int, int]) -> None:
+        self._born = min(self._born, at)
+        if not isinstance(key, ErrorKey) or not isinstance(row, ErrorRow):
+            self._operations_of(str(key[1])).add(at, int(row[0]), int(row[1]))
+            return
+        cell = self._cells.get(key.error_type, key.service, severity_of(key.severity), key.code)
+        cell.series.add(at, row.number)
+        if key.template == OTHER:
+            return
+        problem = self._problem(cell, key.template, row.message, at, wall)
+        problem.series.add(at, row.number)
+        problem.first, problem.born = min(problem.first, wall), min(problem.born, at)
+        problem.severity = worse(problem.severity, cell.severity)
+        if wall >= problem.last:
+            problem.last, problem.message, problem.context = wall, row.message, row.context or problem.context
+        self._ring.append((Seen(cell, problem, row.message), at, wall, row.context))
 
     # Meeting a message for the first time
 
@@ -225,8 +273,10 @@ class Recorder:
                     self._count([event])
             else:
                 self._count(batch)
-            for operations in self._operations.values():
-                operations.fold()
+            for service, operations in self._operations.items():
+                ok, failed = operations.fold()
+                if self._unshared is not None and (ok or failed):
+                    self._unshared.add_operations(int(self._wall() // MINUTE), service, ok, failed)
             if at >= self._edge:
                 self._turn(at)
             return at
@@ -255,6 +305,11 @@ class Recorder:
             problem.severity = worse(problem.severity, seen.cell.severity)
             if sample and sample is not _UNREAD:
                 problem.context = sample
+        if self._unshared is not None:
+            template, context = (problem.template, problem.context) if problem is not None else (OTHER, {})
+            cell = seen.cell
+            key = ErrorKey(int(wall // MINUTE), cell.error_type, cell.service, cell.severity, cell.code, template)
+            self._unshared.add_error(key, ErrorRow(number, wall, seen.message, context))
 
     def _turn(self, at: float, *, clean: bool = False) -> None:
         """Begin a minute; clean up when it is time."""

@@ -10,8 +10,8 @@ from bulletproof.monitor.series import Series
 OTHER = "_OTHER"
 """Where everything is counted that has no row of its own."""
 SEVERITIES = ("low", "medium", "high", "critical")
-_LIMITS = {"error_type": 16, "service": 100, "code": 100}
-_CELLS = 400
+_LIMITS = {"error_type": 32, "service": 200, "code": 200}
+_CELLS = 1000
 
 
 class Cell:
@@ -34,7 +34,7 @@ class Cell:
 
 
 class Cells:
-    """All cells: at most 16 error types, 100 services, 100 codes and 400 combinations, the rest under ``_OTHER``.
+    """All cells: at most 32 error types, 200 services, 200 codes and 1,000 combinations, the rest under ``_OTHER``.
 
     Sums over cells are exact: an error without a row of its own is in a row of others, never lost.
     """

@@ -1,0 +1,113 @@
+"""Counts on their way from one process to the others."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bulletproof.monitor.redaction import plain
+from bulletproof.monitor.series import HOUR, MINUTE
+from bulletproof.monitor.tally import OTHER
+
+_FINE = 5000
+"""Rows beyond which counts are shared by the hour and without a text: the store must have been away for long."""
+_VERSION = 1
+
+
+class ErrorKey(NamedTuple):
+    """What a row counts: errors of a minute of the calendar that are alike."""
+
+    minute: int
+    error_type: str
+    service: str
+    severity: str
+    code: str
+    template: str
+
+
+class ErrorRow(NamedTuple):
+    """How many there were, when the last one was (seconds since the epoch) and what it looked like, redacted."""
+
+    number: int
+    wall: float
+    message: str
+    context: dict[str, Any]
+
+
+class Rows:
+    """Counts by minute, which can be added up, compared and written as JSON."""
+
+    def __init__(self) -> None:
+        self.errors: dict[ErrorKey, ErrorRow] = {}
+        self.operations: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.errors or self.operations)
+
+    def add_error(self, key: ErrorKey, row: ErrorRow) -> None:
+        """Count errors."""
+        known = self.errors.get(key)
+        if known is None and len(self.errors) >= _FINE:
+            key = key._replace(minute=int(key.minute * MINUTE // HOUR * HOUR // MINUTE), template=OTHER)
+            known = self.errors.get(key)
+        if known is not None:
+            last = max(known, row, key=lambda one: one.wall)
+            row = last._replace(number=known.number + row.number)
+        self.errors[key] = row
+
+    def add_operations(self, minute: int, service: str, ok: int, failed: int) -> None:
+        """Count operations."""
+        known = self.operations.get((minute, service), (0, 0))
+        self.operations[minute, service] = (known[0] + ok, known[1] + failed)
+
+    def add(self, other: "Rows") -> None:
+        """Count what the other counts, too."""
+        for key, row in other.errors.items():
+            self.add_error(key, row)
+        for (minute, service), counts in other.operations.items():
+            self.add_operations(minute, service, *counts)
+
+    def beyond(self, known: "Rows") -> "Rows":
+        """Return what is counted here and not yet there."""
+        more = Rows()
+        for key, row in self.errors.items():
+            number = row.number - (known.errors[key].number if key in known.errors else 0)
+            if number > 0:
+                more.errors[key] = row._replace(number=number)
+        for name, (ok, failed) in self.operations.items():
+            before = known.operations.get(name, (0, 0))
+            if (ok, failed) != before:
+                more.operations[name] = (max(ok - before[0], 0), max(failed - before[1], 0))
+        return more
+
+    def __iter__(self) -> Iterator[tuple[float, ErrorKey | tuple[int, str], ErrorRow | tuple[int, int]]]:
+        """Yield moment, key and row, the oldest first."""
+        rows: list[Any] = [(row.wall, key, row) for key, row in self.errors.items()]
+        rows += [(key[0] * MINUTE, key, row) for key, row in self.operations.items()]
+        return iter(sorted(rows, key=lambda row: row[0]))
+
+    def to_json(self) -> str:
+        """Return all of it as JSON."""
+        errors = [[*key, *row] for key, row in self.errors.items()]
+        operations = [[*key, *row] for key, row in self.operations.items()]
+        return json.dumps({"version": _VERSION, "errors": errors, "operations": operations}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Rows":
+        """Return what ``to_json`` wrote.
+
+        Raises:
+            ValueError: If it did not write this.
+        """
+        rows = cls()
+        try:
+            data = json.loads(text)
+            if data["version"] != _VERSION:
+                raise ValueError(f"version {data['version']!r} of shared error counts is not known, only {_VERSION}")
+            for minute, *names, number, wall, message, context in data["errors"]:
+                key = ErrorKey(int(minute), *(plain(name) for name in names))
+                rows.errors[key] = ErrorRow(int(number), float(wall), plain(message), dict(context))
+            for minute, service, ok, failed in data["operations"]:
+                rows.operations[int(minute), plain(service)] = (int(ok), int(failed))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"shared error counts are damaged: {error}") from error
+        return rows
