@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bulletproof.errors import ConfigurationError
@@ -112,6 +113,24 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False))
         raise ConfigurationError(f"wrong setting: {problems}") from error
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Return variable, default and description of every setting, in order."""
+    return [
+        (_names(name, field)[0], _default(field.get_default(call_default_factory=True)), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _names(name: str, field: FieldInfo) -> list[str]:
+    if isinstance(field.validation_alias, AliasChoices):
+        return [str(choice) for choice in field.validation_alias.choices]
+    return [f"BULLETPROOF_{name.upper()}"]
+
+
+def _default(value: Any) -> str:
+    return "" if value is None or value == () else str(value)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -40,9 +40,8 @@ def serve(
         raise ConfigurationError(
             "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
         ) from error
-    from bulletproof.service.logs import configure_logs
-
-    configure_logs(settings)
+    # Each worker process reads its settings from the environment.
+    os.environ |= {"BULLETPROOF_HOST": settings.host, "BULLETPROOF_PORT": str(settings.port)}
     typer.echo(_greeting(settings), err=True)
     uvicorn.run(
         "bulletproof.service:app",

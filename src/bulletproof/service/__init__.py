@@ -3,7 +3,9 @@
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bulletproof.service.app import create_app
+from bulletproof.service.logs import configure_logs
+from bulletproof.service.wiring import create_app
+from bulletproof.settings import load_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -15,7 +17,9 @@ __all__ = ["app", "create_app"]
 
 @cache
 def _app() -> "FastAPI":
-    return create_app()
+    settings = load_settings()
+    configure_logs(settings)
+    return create_app(settings)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 from fastapi import Request
 
 if TYPE_CHECKING:
-    from bulletproof.service.app import Services
+    from bulletproof.service.wiring import Services
 
 
 def services_of(request: Request) -> "Services":

@@ -101,11 +101,9 @@ async def _store(request: Request) -> dict[str, Any]:
 
 def _breakers(request: Request) -> dict[str, dict[str, Any]]:
     processor = services_of(request).processor
-    breakers = [
-        breaker
-        for part in (processor.analyzer, processor.store)
-        if (breaker := getattr(part, "breaker", None)) is not None
-    ]
+    # A chain without an LLM has a breaker too, but nothing behind it.
+    parts = [part for part in (processor.analyzer, processor.store) if getattr(part, "primary", part) is not None]
+    breakers = [breaker for part in parts if (breaker := getattr(part, "breaker", None)) is not None]
     return {breaker.service_name: breaker.get_metrics() for breaker in breakers}
 
 
