@@ -140,8 +140,10 @@ async def test_labels_without_an_llm_are_refused_with_the_way_out(client: httpx.
     assert "BULLETPROOF_LLM" in body["hint"]
 
 
-async def test_a_single_label_is_refused(client: httpx.AsyncClient) -> None:
-    assert_error(await send(client, "t.json", b'["good"]', labels="praise"), 422, "invalid_input")
+@pytest.mark.parametrize("labels", [",".join(map(str, range(101))), "fine," + "x" * 201])
+async def test_too_many_or_too_long_labels_are_refused(client: httpx.AsyncClient, labels: str) -> None:
+    body = assert_error(await send(client, "t.json", b'["good"]', labels=labels), 422, "invalid_input")
+    assert "labels" in body["details"]
 
 
 async def test_duplicates_are_analysed_once_and_answered_each(client: httpx.AsyncClient) -> None:

@@ -16,7 +16,7 @@ def split_labels(given: str | None) -> list[str] | None:
         The labels, or None when none were given.
 
     Raises:
-        InputValidationError: Fewer than two different labels, too many, or too long ones.
+        InputValidationError: Too many labels, or too long ones.
 
     Example:
         >>> split_labels("praise, bug report,praise")
@@ -25,9 +25,9 @@ def split_labels(given: str | None) -> list[str] | None:
     if given is None or not given.strip():
         return None
     labels = list(dict.fromkeys(label.strip() for label in given.split(",") if label.strip()))
-    if not 2 <= len(labels) <= _MAX_LABELS:
+    if len(labels) > _MAX_LABELS:
         raise InputValidationError(
-            f"{len(labels)} different labels were given; between 2 and {_MAX_LABELS} are needed",
+            f"{len(labels)} different labels were given; {_MAX_LABELS} are the most",
             hint="Send them in one field, separated by commas: labels=praise,bug report,question",
             field="labels",
         )

@@ -1,0 +1,35 @@
+"""The OpenAPI description and the service agree, whatever is sent."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from bulletproof.service import create_app
+from bulletproof.settings import Settings
+
+# No schema can say what makes a file a good one: what is in it decides.
+_BY_CONTENT = {
+    "include-path": "/process",
+    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "415", "422", "503"]}},
+}
+
+_FOLDER = tempfile.TemporaryDirectory()
+_APP = create_app(Settings(data_dir=Path(_FOLDER.name), api_keys=()))
+schema = schemathesis.openapi.from_asgi(
+    "/openapi.json", _APP, config=schemathesis.Config.from_dict({"operations": [_BY_CONTENT]})
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _folder() -> object:
+    yield
+    _FOLDER.cleanup()
+
+
+@schema.parametrize()
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_as_described(case: schemathesis.Case) -> None:
+    case.call_and_validate()
