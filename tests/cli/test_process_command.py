@@ -158,3 +158,19 @@ def test_serving_strangers_without_keys_is_refused_with_the_way_out(run: Run) ->
     done = run("serve", "--host", "0.0.0.0", "--port", "0")
     assert done.returncode == 2
     assert "BULLETPROOF_API_KEYS" in done.stderr
+
+
+def test_classify_explains_a_traceback_on_standard_input(tmp_path: Path) -> None:
+    text = 'Traceback (most recent call last):\n  File "a.py", line 1\nsqlite3.OperationalError: database is locked\n'
+    command = [sys.executable, "-m", "bulletproof", "classify", "--json"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["error_type"], found["code"], found["retryable"]) == ("resource_error", "database_unavailable", True)
+    assert found["rule"]
+
+
+def test_classify_without_a_traceback_says_how_to_use_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bulletproof", "classify"]
+    done = subprocess.run(command, input="  \n", capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "traceback" in done.stderr

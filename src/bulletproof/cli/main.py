@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bulletproof._version import __version__
+from bulletproof.cli import classify as classify_cli
 from bulletproof.cli import doctor, process, serve
 from bulletproof.errors import AIError, classify
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command("process")(process.process)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.command("classify")(classify_cli.classify_command)
 
 
 def _version(wanted: bool) -> None:
