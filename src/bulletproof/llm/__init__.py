@@ -6,6 +6,7 @@ from bulletproof.llm.direct import call_openai_api
 from bulletproof.llm.pricing import PRICES, Price, Spending
 from bulletproof.llm.replies import Completion
 from bulletproof.llm.sink import ErrorSink, tell, tell_success
+from bulletproof.llm.wrap import wrap
 
 __all__ = [
     "PRICES",
@@ -20,4 +21,5 @@ __all__ = [
     "check_connection",
     "tell",
     "tell_success",
+    "wrap",
 ]

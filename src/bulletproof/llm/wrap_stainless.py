@@ -1,0 +1,244 @@
+"""Protection for clients of openai, anthropic and other SDKs that Stainless generates: all requests pass one method."""
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from bulletproof.llm.client import Protection
+from bulletproof.llm.failures import decoding
+from bulletproof.llm.sink import ErrorSink
+from bulletproof.llm.stream_checks import ChatStreamCheck, EventStreamCheck, NoCheck, StreamCheck
+from bulletproof.llm.ways import PROTECTED, Other, Shield
+from bulletproof.resilience import remaining
+
+C = TypeVar("C")
+
+_END = object()
+_NO_STREAM = object()
+
+
+def is_stainless(client: Any) -> bool:
+    """Tell whether a client is one of these."""
+    return all(hasattr(type(client), part) for part in ("request", "copy", "with_options", "base_url"))
+
+
+def protect_stainless(
+    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorSink | None, service: str | None
+) -> C:
+    """Return a protected copy of a client; see ``wrap``."""
+
+    def host_of(other: Any) -> str:
+        family, kind = _family(client), "an asynchronous" if _waits(client) else "a plain"
+        if not is_stainless(other) or _family(other) != family or _waits(other) != _waits(client):
+            raise TypeError(f"only {kind} client of {family} can stand in for this one, not {other!r:.80}")
+        return _host(other)
+
+    shield = Shield.of(service or _host(client), policy, monitor, fallbacks, host_of)
+    protected: C = _install(_quiet(client), shield)
+    return protected
+
+
+def _install(client: Any, shield: Shield) -> Any:
+    """Put a shield around the one method that all requests pass, and around copies made later."""
+    plain = client.request
+    waits = _waits(client)
+
+    def ask(other: Other | None) -> Callable[..., Any]:
+        target = _target(plain, shield.service, other)
+        return _ask_async(*target) if waits else _ask(*target)
+
+    def stream(other: Other | None) -> Callable[..., Any]:
+        target = _target(plain, shield.service, other)
+        return _stream_async(*target) if waits else _stream(*target)
+
+    calls = (shield.around(ask), shield.same.around(ask), shield.once.around(ask), shield.around(stream))
+
+    def copy(**options: Any) -> Any:
+        return _install(_quiet(client, **options), shield)
+
+    request = _async_request(client, *calls) if waits else _request(client, *calls)
+    vars(client).update({"request": request, "copy": copy, "with_options": copy, PROTECTED: shield})
+    return client
+
+
+def _target(plain: Callable[..., Any], service: str, other: Other | None) -> tuple[Callable[..., Any], str, str | None]:
+    """Return the method that makes a request, the name of its service, and the model to ask instead, if any."""
+    if other is None:
+        return plain, service, None
+    if other.client is None:
+        return plain, other.service, other.model
+    request = other.client.request if other.policy is None else _quiet(other.client).request
+    return request, other.service, other.model
+
+
+def _ask(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+    def ask(cast_to: Any, options: Any) -> Any:
+        with decoding(service):
+            return plain(cast_to, _fit(options, model))
+
+    return _named(ask, service)
+
+
+def _ask_async(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+    async def ask(cast_to: Any, options: Any) -> Any:
+        with decoding(service):
+            return await plain(cast_to, _fit(options, model))
+
+    return _named(ask, service)
+
+
+def _stream(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+    def stream(cast_to: Any, options: Any, stream_cls: Any, opened: list[Any]) -> Generator[Any, None, None]:
+        with decoding(service):
+            source = plain(cast_to, _fit(options, model), stream=True, stream_cls=stream_cls)
+            opened[:] = [source]
+            if not hasattr(source, "_iterator"):  # a raw response, which the caller reads
+                yield _NO_STREAM
+                return
+            check = _check_for(options.url, service)
+            for item in source._iterator:  # noqa: SLF001 - what the stream itself iterates over
+                check.see(item)
+                yield item
+            check.end()
+
+    return _named(stream, service)
+
+
+def _stream_async(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+    async def stream(cast_to: Any, options: Any, stream_cls: Any, opened: list[Any]) -> AsyncGenerator[Any, None]:
+        with decoding(service):
+            source = await plain(cast_to, _fit(options, model), stream=True, stream_cls=stream_cls)
+            opened[:] = [source]
+            if not hasattr(source, "_iterator"):
+                yield _NO_STREAM
+                return
+            check = _check_for(options.url, service)
+            async for item in source._iterator:  # noqa: SLF001
+                check.see(item)
+                yield item
+            check.end()
+
+    return _named(stream, service)
+
+
+def _named(call: Callable[..., Any], service: str) -> Callable[..., Any]:
+    call.__qualname__ = service  # what retry, fallback and time limit call it
+    return call
+
+
+def _fit(options: Any, model: str | None) -> Any:
+    """Return the options of a request for a try: for that model, without retries, within the time that is left."""
+    changes: dict[str, Any] = {"max_retries": 0}
+    if model is not None and _names_model(options):
+        changes["json_data"] = {**options.json_data, "model": model}
+    left = remaining()
+    if left is not None:
+        own = options.timeout
+        changes["timeout"] = min(own, left) if isinstance(own, int | float) else left
+    return options.model_copy(update=changes)
+
+
+def _request(client: Any, ask: Any, ask_same: Any, ask_once: Any, open_stream: Any) -> Callable[..., Any]:
+    def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        options = _repeatable(client, options)
+        if not stream:
+            call = ask_once if _is_upload(options) else ask if _names_model(options) else ask_same
+            return call(cast_to, options)
+        opened: list[Any] = []
+        items = open_stream(cast_to, options, stream_cls, opened)
+        first = next(items, _END)
+        return opened[0] if first is _NO_STREAM else _carried(opened[0], first, items)
+
+    return request
+
+
+def _async_request(client: Any, ask: Any, ask_same: Any, ask_once: Any, open_stream: Any) -> Callable[..., Any]:
+    async def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        options = _repeatable(client, options)
+        if not stream:
+            call = ask_once if _is_upload(options) else ask if _names_model(options) else ask_same
+            return await call(cast_to, options)
+        opened: list[Any] = []
+        items = open_stream(cast_to, options, stream_cls, opened)
+        first = await anext(items, _END)
+        return opened[0] if first is _NO_STREAM else _carried_async(opened[0], first, items)
+
+    return request
+
+
+def _carried(stream: Any, first: Any, items: Generator[Any, None, None]) -> Any:
+    """Let a stream of the SDK give what comes through the shield."""
+
+    def whole() -> Generator[Any, None, None]:
+        if first is not _END:
+            yield first
+            yield from items
+
+    def close() -> None:
+        items.close()
+        plainly()
+
+    plainly = stream.close
+    vars(stream).update({"_iterator": whole(), "close": close})
+    return stream
+
+
+def _carried_async(stream: Any, first: Any, items: AsyncGenerator[Any, None]) -> Any:
+    async def whole() -> AsyncGenerator[Any, None]:
+        if first is not _END:
+            yield first
+            async for item in items:
+                yield item
+
+    async def close() -> None:
+        await items.aclose()
+        await plainly()
+
+    plainly = stream.close
+    vars(stream).update({"_iterator": whole(), "close": close})
+    return stream
+
+
+def _check_for(url: Any, service: str) -> StreamCheck:
+    path = str(url).partition("?")[0].rstrip("/")
+    if path.endswith("/completions"):
+        return ChatStreamCheck(service)
+    if path.endswith("/responses"):
+        return EventStreamCheck(service, "response.completed", "response.failed", "response.incomplete", "error")
+    if path.endswith("/messages"):
+        return EventStreamCheck(service, "message_stop")
+    return NoCheck()
+
+
+def _repeatable(client: Any, options: Any) -> Any:
+    """Give all tries of a request the same idempotency key, as the SDK does for its own."""
+    if options.idempotency_key is None and options.method.lower() != "get":
+        return options.model_copy(update={"idempotency_key": client._idempotency_key()})  # noqa: SLF001
+    return options
+
+
+def _names_model(options: Any) -> bool:
+    return isinstance(options.json_data, dict) and "model" in options.json_data
+
+
+def _is_upload(options: Any) -> bool:
+    # A file that has been read is at its end and would be sent empty the second time.
+    return bool(options.files) or not isinstance(getattr(options, "content", None), bytes | bytearray | None)
+
+
+def _quiet(client: Any, **options: Any) -> Any:
+    """Return an unprotected copy without retries of its own."""
+    return type(client).copy(client, **{**options, "max_retries": 0})
+
+
+def _host(client: Any) -> str:
+    return str(client.base_url.netloc, "ascii", "replace")
+
+
+def _waits(client: Any) -> bool:
+    return inspect.iscoroutinefunction(type(client).request)
+
+
+def _family(client: Any) -> str:
+    owner = next(cls for cls in type(client).__mro__ if "request" in vars(cls))
+    return owner.__module__.partition(".")[0]
