@@ -24,6 +24,8 @@ def test_what_the_csv_module_writes_is_read_back(read, rows, delimiter, quoting,
     writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=ending)
     writer.writerow(["id", "text", "n"])
     writer.writerows([first, text, "1"] for first, text in rows)
+    # Before Python 3.13 the csv module leaves a CR unquoted that is not part of the line ends.
+    assume(quoting != csv.QUOTE_MINIMAL or ending != "\n" or "\r" not in out.getvalue())
     # Nobody can tell such a file from one with blanks after its delimiters.
     assume(f'{delimiter} "' not in out.getvalue())
     reading = read(out.getvalue(), sizes=sizes)
@@ -139,6 +141,7 @@ def test_millions_of_columns_are_refused_without_making_them(refusal):
         ("id,reviewText,rating", "reviewText"),
         ("id,comment,title", "comment"),
         ("comment_id,customer_comment", "customer_comment"),
+        ("user,user_comment", "user_comment"),
         ("id,Kommentar,Datum", "Kommentar"),
         ("id,Commentaire", "Commentaire"),
         ("id,opinión", "opinión"),
@@ -176,6 +179,11 @@ def test_the_column_asked_for_is_taken(read, refusal):
     error = refusal(data, text_field="review")
     assert error.code == "missing_field"
     assert "'id', 'text', 'note'" in str(error)
+
+
+def test_names_dates_and_labels_are_not_taken_for_texts(refusal):
+    for data in ("name,age\nBob Smith,5\nAnn Lee,6\n", "id,label\n1,very positive\n2,negative\n"):
+        assert refusal(data).code == "missing_field"
 
 
 def test_a_table_of_numbers_is_refused_with_its_columns(refusal):

@@ -138,6 +138,7 @@ def test_a_long_array_of_texts_is_read_without_waiting_for_what_follows(read):
         ('{"columns": ["id", "text"], "data": [[1, "a"]]}', "missing_field", "array of arrays"),
         ('{"a": 1, "b": {"text": "x"}}', "missing_field", "'b' (an object)"),
         ("[1, 2]", "missing_field", "numbers"),
+        ("[{}]", "missing_field", "fields are none"),
         ("[[1], [2]]", "missing_field", "arrays"),
         ('[{"a": 1}, {"b": true}]', "missing_field", "'a', 'b'"),
         ("5", "invalid_input", "a number"),
@@ -170,7 +171,7 @@ def test_bad_records_are_rejected_one_by_one(read):
         (2, "invalid_input"), (3, "missing_field"), (4, "invalid_input"), (5, "invalid_input"), (6, "invalid_input"),
     ]  # fmt: skip
     assert reading.rejections[0].details == "the field 'text' is a number, not a text"
-    assert reading.rejections[1].details == "there is no field 'text', only 'other'"
+    assert reading.rejections[1].details == "there is no field 'text'; the fields are 'other'"
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,13 @@ def test_bad_content_gives_none_one_log_record_and_one_event(write, caplog, cont
     assert caught.value.code == code
 
 
+def test_the_monitor_of_the_process_is_told_by_default(write, monkeypatch):
+    monitor = Monitor()
+    monkeypatch.setattr(training_module, "default_monitor", lambda: monitor)
+    load_training_data(write(b""))
+    assert monitor.events[0][4]["code"] == "empty_file"
+
+
 def test_no_content_of_the_file_is_logged(write, caplog):
     load_training_data(write({"X": [["my secret"]], "y": [0]}))
     assert "secret" not in caplog.text

@@ -157,7 +157,7 @@ def refuse_binary(head: bytes, filename: str | None) -> None:
     if controls <= len(head) * (0.05 if controls > 3 else 0.3):
         return
     low, high = sorted((head[::2].count(0), head[1::2].count(0)))
-    if high > len(head) * 0.2 and low < len(head) * 0.02 and controls - low - high < len(head) * 0.05:
+    if len(head) > 3 and high > len(head) * 0.2 and low < len(head) * 0.02 and controls - low - high < len(head) * 0.05:
         raise InvalidFileError(
             f"{subject} looks like UTF-16 without a byte order mark", code="invalid_encoding", byte=head.index(0)
         )

@@ -63,7 +63,7 @@ def normal(name: str) -> str:
 
 def _telling(name: str) -> bool:
     words = normal(name).split("_")
-    return any(word in NAMES for word in words) and not NOT_TEXT.intersection(words)
+    return any(word in NAMES for word in words) and words[-1] not in NOT_TEXT
 
 
 def named(names: Sequence[str]) -> str | None:
@@ -120,7 +120,8 @@ def find_text_field(samples: Mapping[str, Sequence[Any]], wanted: str | None) ->
     ]
     if with_text or known:
         return FieldChoice((with_text or known)[0], "name")
-    longest = max(fields, key=lambda name: lengths[name], default=None)
+    open_names = [name for name in fields if normal(name).split("_")[-1] not in NOT_TEXT]
+    longest = max(open_names, key=lambda name: lengths[name], default=None)
     if longest is None or not lengths[longest]:
         raise InvalidFileError(
             f"No field of the file holds text; its fields are {listing(fields) or 'none'}",

@@ -21,6 +21,7 @@ from bulletproof.ingest.encoding import bom_of
 from bulletproof.ingest.json_stream import kind_of
 from bulletproof.ingest.records import MIB, IngestLimits, listing, shorten
 from bulletproof.ingest.strict_json import Flaw, StrictDecoder
+from bulletproof.monitor import default_monitor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def load_training_data(
 
     Args:
         file_path: A JSON file with ``X`` (rows of numbers, single numbers, or objects with the same fields) and ``y``.
-        max_bytes: Size of the largest file that is read; by default ``MAX_TRAINING_BYTES``, 256 MiB.
+        max_bytes: Size of the largest file that is read; by default what the settings say, 256 MiB.
         monitor: Told about a failure; the monitor of the process by default.
 
     Returns:
@@ -74,19 +75,12 @@ def load_training_data(
         failure.hint,
         extra={"code": failure.code, "error_type": str(failure.error_type), "path": path},
     )
-    sink = monitor if monitor is not None else _default_monitor()
-    if sink is not None:
-        try:
-            sink.record_error(
-                str(failure.error_type),
-                "training_data",
-                str(failure.spec.severity),
-                str(failure),
-                code=failure.code,
-                path=path,
-            )
-        except Exception:
-            logger.warning("the monitor could not take note of the failure", exc_info=True)
+    sink = monitor if monitor is not None else default_monitor()
+    kind, severity = str(failure.error_type), str(failure.spec.severity)
+    try:
+        sink.record_error(kind, "training_data", severity, str(failure), code=failure.code, path=path)
+    except Exception:
+        logger.warning("the monitor could not take note of the failure", exc_info=True)
     return None
 
 
@@ -97,7 +91,7 @@ def read_training_data(
 
     Args:
         file_path: A JSON file with ``X`` and ``y``, as in ``load_training_data``.
-        max_bytes: Size of the largest file that is read; by default ``MAX_TRAINING_BYTES``, 256 MiB.
+        max_bytes: Size of the largest file that is read; by default what the settings say, 256 MiB.
 
     Returns:
         The features as a table, and the labels as they are in the file.
@@ -119,9 +113,7 @@ def read_training_data(
         ((2, 2), ['a', 'b'])
     """
     try:
-        features, labels = _fields(
-            _parse(_decode(_read(file_path, MAX_TRAINING_BYTES if max_bytes is None else max_bytes)))
-        )
+        features, labels = _fields(_parse(_decode(_read(file_path, _max_bytes() if max_bytes is None else max_bytes))))
         return _table(features, labels), labels
     except AIError as error:
         error.at(path=shorten(file_path, 300))
@@ -301,10 +293,7 @@ def _check_row(row: Any, width: int, number: int, names: list[str] | None) -> No
         )
 
 
-def _default_monitor() -> ErrorSink | None:
-    try:
-        from bulletproof import monitor
-    except ImportError:
-        return None
-    default: ErrorSink | None = getattr(monitor, "default_monitor", lambda: None)()
-    return default
+def _max_bytes() -> int:
+    from bulletproof.settings import get_settings
+
+    return int(getattr(get_settings(), "max_training_bytes", MAX_TRAINING_BYTES))

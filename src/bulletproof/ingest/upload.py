@@ -14,7 +14,7 @@ from bulletproof.ingest.json_stream import JsonCursor, JsonDocument, kind_of
 from bulletproof.ingest.line_formats import SurrogateDecoder, json_lines, paragraphs
 from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import Chunk, IngestLimits, Record, Rejection, Row, listing, shorten
-from bulletproof.ingest.text_field import find_text_field, named
+from bulletproof.ingest.text_field import find_text_field, missing_field, named
 
 _HEAD = 64 * 1024
 _CHUNK_CHARS = 2**20
@@ -265,12 +265,14 @@ class _Upload:
         elif any(isinstance(value, str) for value in values):
             if self._wanted is not None:
                 self.notes.say("The text field was ignored: the file holds plain texts, which have no fields.")
-        elif values:
+        elif values and not isinstance(values[0], dict):
             raise InvalidFileError(
                 f"There is no text in the file: its records are {kind_of(values[0], plural=True)}; "
                 "expected objects with a text field, or texts",
                 code="missing_field",
             )
+        elif values:
+            raise missing_field(self._wanted or "text", [])
 
     def _take(self, values: _Values) -> Iterator[Row]:
         field, most = self.text_field, self._limits.max_field_bytes
@@ -294,7 +296,8 @@ class _Upload:
                 yield Record(row, "")
             elif text is _MISSING:
                 wanted = f"field {shorten(field)}" if field else "text field"
-                yield Rejection(row, "missing_field", f"there is no {wanted}, only {listing(list(value), 5) or 'none'}")
+                found = listing(list(value), 5) or "none"
+                yield Rejection(row, "missing_field", f"there is no {wanted}; the fields are {found}")
             else:
                 yield Rejection(row, "invalid_input", f"the field {shorten(field)} is {kind_of(text)}, not a text")
 
