@@ -1,0 +1,6 @@
+"""Keep results: runs in SQLite or PostgreSQL, visible whole or not at all."""
+
+from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
+from bulletproof.store.store import ResultStore
+
+__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord"]

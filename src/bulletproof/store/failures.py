@@ -1,0 +1,94 @@
+"""What the database's errors mean to those who use the store."""
+
+from bulletproof.errors import AIError, CircuitOpenError, Diagnosis, InputValidationError, StoreError, classify
+from bulletproof.store.address import Address
+
+_AS_THEY_ARE = {
+    "database_unavailable", "deadline_exceeded", "disk_full", "internal_error", "io_error", "misconfigured",
+    "missing_dependency", "out_of_memory", "overloaded",
+}  # fmt: skip
+_OF_THE_CALLER = {"invalid_encoding", "invalid_input"}
+_DAMAGED = ("malformed", "not a database")
+
+_FOLDER_HINT = "Make {folder} writable for the user that runs this, or set BULLETPROOF_DATA_DIR to a folder that is."
+_DAMAGED_HINT = (
+    "Restore {path} from a backup; or move it away, together with the files of the same name that end in -wal and "
+    "-shm, and a new one is made. 'sqlite3 {path} .recover' gets out what can still be read."
+)
+_SCHEMA_HINT = "Give the user of the database the right to create tables, or have its owner run bulletproof once."
+
+
+def explain(error: Exception, address: Address, doing: str) -> AIError:
+    """Say what went wrong while using the database.
+
+    Args:
+        error: What was raised.
+        address: The database.
+        doing: What was tried, such as ``store results``.
+
+    Returns:
+        The error to raise ``from`` the given one: that itself when it is of ours already, an ``InputValidationError``
+        when the caller's data was at fault, otherwise a ``StoreError``.
+    """
+    if isinstance(error, CircuitOpenError):
+        return _refused(error, address, doing)
+    if isinstance(error, StoreError | InputValidationError):
+        return error
+    diagnosis = classify(error)
+    text = f"cannot {doing} in {address}: {diagnosis.details}"
+    if diagnosis.code in _OF_THE_CALLER:
+        return InputValidationError(text, code=diagnosis.code)
+    if any(word in diagnosis.details for word in _DAMAGED):
+        return damaged(address, diagnosis.details)
+    if lost_tables(error):
+        # Another try by itself finds none either: they have to be made again first.
+        return StoreError(text, retryable=False)
+    code, retryable = _code_of(error, diagnosis)
+    return StoreError(
+        text, code=code, retryable=retryable, hint=_hint(code, address, diagnosis), retry_after=diagnosis.retry_after
+    )
+
+
+def damaged(address: Address, details: str) -> StoreError:
+    """Return the error for a file that is no database or not a whole one."""
+    return StoreError(
+        f"{address} is damaged: {details}. Nothing was changed in it",
+        retryable=False,
+        hint=_DAMAGED_HINT.format(path=address.path) if address.path else None,
+    )
+
+
+def lost_tables(error: BaseException) -> bool:
+    """Tell whether the database says that a table of ours is not there."""
+    driver = getattr(error, "orig", None)
+    return getattr(driver, "sqlstate", None) == "42P01" or "no such table" in str(driver)
+
+
+def _refused(error: CircuitOpenError, address: Address, doing: str) -> StoreError:
+    wait = error.retry_after
+    when = "until an operator allows it" if wait is None else f"for {wait:.1f} s"
+    text = f"cannot {doing} in {address}: it failed too often and is not asked {when}"
+    last = error.__cause__
+    if not isinstance(last, Exception):
+        return StoreError(text, retry_after=wait)
+    known = classify(last)
+    code, retryable = _code_of(last, known)
+    return StoreError(
+        f"{text}; the last time: {known.details}", code=code, hint=known.hint, retryable=retryable, retry_after=wait
+    )
+
+
+def _code_of(error: Exception, diagnosis: Diagnosis) -> tuple[str, bool | None]:
+    if diagnosis.code in ("service_timeout", "service_unavailable"):
+        return "database_unavailable", True
+    if isinstance(error, OSError) and diagnosis.code in ("permission_denied", "file_not_found"):
+        return "misconfigured", False
+    return (diagnosis.code if diagnosis.code in _AS_THEY_ARE else "internal_error"), diagnosis.retryable
+
+
+def _hint(code: str, address: Address, diagnosis: Diagnosis) -> str | None:
+    if address.path is not None and (code == "misconfigured" or "unable to open" in diagnosis.details):
+        return _FOLDER_HINT.format(folder=address.path.parent)
+    if "permission denied for schema" in diagnosis.details:
+        return _SCHEMA_HINT
+    return None

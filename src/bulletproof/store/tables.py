@@ -1,0 +1,87 @@
+"""The tables, as the newest migration leaves them."""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+RUNNING, COMPLETE, ABANDONED = "running", "complete", "abandoned"
+
+Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself for INTEGER alone
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A moment in time: aware, in UTC, on SQLite too, which knows no time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Turn into UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Say that it is UTC."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("processing_id", sa.Text, nullable=False, unique=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("writer", sa.Text, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("heartbeat_at", Moment, nullable=False),
+    sa.Column("completed_at", Moment),
+    sa.Column("owner", sa.Text),
+    sa.Column("filename", sa.Text),
+    sa.Column("format", sa.Text),
+    sa.Column("text_field", sa.Text),
+    sa.Column("records", Json),
+    sa.Column("summary", Json),
+    sa.Column("analyzer", sa.Text),
+    sa.Column("degraded", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reason", sa.Text),
+    sa.Column("warnings", Json),
+    sa.Column("usage", Json),
+    sa.Column("duration_ms", sa.Double),
+    sa.Index(None, "status", "completed_at"),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("run_id", Key, sa.ForeignKey(runs.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sa.Column("row", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("sentiment", sa.Text, nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("confidence", sa.Double, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("analyzer", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("label_confidence", sa.Double),
+)
+
+rejections = sa.Table(
+    "rejections",
+    metadata,
+    sa.Column("run_id", Key, sa.ForeignKey(runs.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sa.Column("row", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+)
