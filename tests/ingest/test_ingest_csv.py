@@ -21,11 +21,11 @@ CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(
 )
 def test_what_the_csv_module_writes_is_read_back(read, rows, delimiter, quoting, ending, sizes):
     out = io.StringIO(newline="")
+    # Before Python 3.13 the csv module leaves CR and LF unquoted where they are not the line end.
+    ending = "\r\n" if quoting == csv.QUOTE_MINIMAL else ending
     writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=ending)
     writer.writerow(["id", "text", "n"])
     writer.writerows([first, text, "1"] for first, text in rows)
-    # Before Python 3.13 the csv module leaves a CR unquoted that is not part of the line ends.
-    assume(quoting != csv.QUOTE_MINIMAL or ending != "\n" or "\r" not in out.getvalue())
     # Nobody can tell such a file from one with blanks after its delimiters.
     assume(f'{delimiter} "' not in out.getvalue())
     reading = read(out.getvalue(), sizes=sizes)
