@@ -1,7 +1,7 @@
 """Protection for clients of google-genai: all requests pass four methods of the object beneath."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from json import loads
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from bulletproof.llm.ways import PROTECTED, Other, Shield
 from bulletproof.resilience import remaining
 
 C = TypeVar("C")
+
+_Methods = dict[str, Callable[..., Any]]
 
 _METHODS = ("request", "request_streamed", "async_request", "async_request_streamed")
 _MODEL = re.compile(r"\bmodels/[^/:]+(?=:)")
@@ -51,87 +53,91 @@ def protect_genai(
     return client
 
 
-def _guarded(shield: Shield, plain: dict[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
-    return shield.around(lambda other: getattr(_target(plain, shield.service, other), name))
+def _guarded(shield: Shield, plain: _Methods, name: str) -> Callable[..., Any]:
+    return shield.around(lambda other: _calls(*_target(plain, shield.service, other))[name])
 
 
-def _target(plain: dict[str, Callable[..., Any]], service: str, other: Other | None) -> "_Target":
+def _target(plain: _Methods, service: str, other: Other | None) -> tuple[_Methods, str, str | None]:
+    """Return the methods that make requests, the name of their service, and the model to ask instead, if any."""
     if other is None:
-        return _Target(plain, None, service)
+        return plain, service, None
     if other.client is None:
-        return _Target(plain, other.model, other.service)
+        return plain, other.service, other.model
     api = _api(other.client)
     methods = _plain_methods(api) if other.policy is not None else {name: getattr(api, name) for name in _METHODS}
-    return _Target(methods, other.model, other.service)
+    return methods, other.service, other.model
 
 
-class _Target:
-    """Where a request can go to.
+# The SDK passes some of the arguments of these by name.
+def _calls(methods: _Methods, service: str, model: str | None) -> _Methods:
+    def request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        with _decoding(service):
+            return _checked(
+                methods["request"](http_method, _path(path, model), dict(request_dict), _options(http_options)), service
+            )
 
-    Args:
-        methods: The unprotected methods of a client, by name.
-        model: A model to ask instead of the one in the request.
-        service: Names it in errors.
-    """
-
-    def __init__(self, methods: dict[str, Callable[..., Any]], model: str | None, service: str) -> None:
-        self.methods = methods
-        self._model = model
-        self._service = service
-
-    def request(self, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
-        with self._decoding():
-            return self._checked(self.methods["request"](*self._fit(http_method, path, request_dict, http_options)))
-
-    async def async_request(self, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
-        with self._decoding():
-            ask = self.methods["async_request"]
-            return self._checked(await ask(*self._fit(http_method, path, request_dict, http_options)))
+    async def async_request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        with _decoding(service):
+            answer = await methods["async_request"](
+                http_method, _path(path, model), dict(request_dict), _options(http_options)
+            )
+            return _checked(answer, service)
 
     def request_streamed(
-        self, http_method: str, path: str, request_dict: Any, http_options: Any = None
+        http_method: str, path: str, request_dict: Any, http_options: Any = None
     ) -> Generator[Any, None, None]:
-        check = self._check(path)
-        with self._decoding():
-            for item in self.methods["request_streamed"](*self._fit(http_method, path, request_dict, http_options)):
+        check = _check_for(path, service)
+        with _decoding(service):
+            for item in methods["request_streamed"](
+                http_method, _path(path, model), dict(request_dict), _options(http_options)
+            ):
                 check.see(_Piece(item))
                 yield item
             check.end()
 
     async def async_request_streamed(
-        self, http_method: str, path: str, request_dict: Any, http_options: Any = None
+        http_method: str, path: str, request_dict: Any, http_options: Any = None
     ) -> AsyncGenerator[Any, None]:
-        check = self._check(path)
-        with self._decoding():
-            ask = self.methods["async_request_streamed"]
-            async for item in await ask(*self._fit(http_method, path, request_dict, http_options)):
+        check = _check_for(path, service)
+        with _decoding(service):
+            ask = methods["async_request_streamed"]
+            async for item in await ask(http_method, _path(path, model), dict(request_dict), _options(http_options)):
                 check.see(_Piece(item))
                 yield item
             check.end()
 
-    def _fit(self, http_method: str, path: str, request_dict: Any, http_options: Any) -> tuple[Any, ...]:
-        if self._model is not None:
-            path = _MODEL.sub(f"models/{self._model.removeprefix('models/')}", path)
-        return http_method, path, dict(request_dict), _options(http_options)
+    calls: _Methods = dict(
+        zip(_METHODS, (request, request_streamed, async_request, async_request_streamed), strict=True)
+    )
+    for call in calls.values():
+        call.__qualname__ = service  # what retry, fallback and time limit call it
+    return calls
 
-    def _checked(self, response: Any) -> Any:
-        body = getattr(response, "body", None)
-        if isinstance(body, str) and body.strip() and body.lstrip()[0] not in "{[":
-            raise BadResponseError(f"{self._service} answered something that is not JSON")
-        return response
 
-    def _check(self, path: str) -> StreamCheck:
-        return EventStreamCheck(self._service, "done") if "streamGenerateContent" in path else NoCheck()
+def _path(path: str, model: str | None) -> str:
+    return path if model is None else _MODEL.sub(f"models/{model.removeprefix('models/')}", path)
 
-    @contextmanager
-    def _decoding(self) -> Any:
-        try:
-            with decoding(self._service):
-                yield
-        except ValueError as error:
-            if type(error).__name__ != "UnknownApiResponseError":
-                raise
-            raise BadResponseError(f"{self._service} sent a corrupt piece in the stream of its answer") from error
+
+def _checked(response: Any, service: str) -> Any:
+    body = getattr(response, "body", None)
+    if isinstance(body, str) and body.strip() and body.lstrip()[0] not in "{[":
+        raise BadResponseError(f"{service} answered something that is not JSON")
+    return response
+
+
+def _check_for(path: str, service: str) -> StreamCheck:
+    return EventStreamCheck(service, "done") if "streamGenerateContent" in path else NoCheck()
+
+
+@contextmanager
+def _decoding(service: str) -> Iterator[None]:
+    try:
+        with decoding(service):
+            yield
+    except ValueError as error:
+        if type(error).__name__ != "UnknownApiResponseError":
+            raise
+        raise BadResponseError(f"{service} sent a corrupt piece in the stream of its answer") from error
 
 
 class _Piece:
@@ -146,7 +152,7 @@ class _Piece:
             self.type = "done" if ended or blocked else "piece"
 
 
-def _plain_methods(api: Any) -> dict[str, Callable[..., Any]]:
+def _plain_methods(api: Any) -> _Methods:
     return {name: getattr(type(api), name).__get__(api) for name in _METHODS}
 
 
