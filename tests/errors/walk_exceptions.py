@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("exceptions.tsv")
+KIN = Path(__file__).parents[2] / "src" / "bulletproof" / "errors" / "kin.txt"
 LARGEST = 200 * 1024 * 1024
 PACKAGES = {
     "aiohttp": "aiohttp",
@@ -102,6 +103,37 @@ def main() -> None:
         sys.stdout.write(f"{head}: {len(classes)} exception classes\n")
         lines = [line for _, section in sorted(sections.items()) for line in section]
         TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    KIN.write_text(kin(), encoding="utf-8")
+
+
+def kin() -> str:
+    """Return the classes that no rule names but one of their base classes, by the base that leads there.
+
+    A traceback that is only text does not show base classes; ``explain`` reads them here.
+    """
+    from bulletproof.errors.registry import has_rule
+
+    bases: dict[str, list[str]] = {}
+    for table in (TABLE, TABLE.with_name("documented.tsv")):
+        for line in table.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("# "):
+                name, above = line.split("\t")
+                bases[name] = above.split()
+
+    def ancestors(name: str) -> list[str]:
+        found = [name]
+        for base in bases.get(name, ()):
+            found += [one for one in ancestors(base) if one not in found]
+        return found
+
+    relatives: dict[str, list[str]] = {"botocore.exceptions.ClientError": ["botocore.errorfactory.*"]}
+    for name in sorted(bases):
+        if "." in name and not has_rule(name) and not name.endswith("Warning"):
+            ruled = sorted((one for one in ancestors(name) if has_rule(one)), key=lambda one: "." not in one)
+            if ruled and ruled[0] not in ("Exception", "BaseException"):
+                parent = next(base for base in bases[name] if ruled[0] in ancestors(base))
+                relatives.setdefault(parent, []).append(name)
+    return "".join(f"{parent}: {' '.join(names)}\n" for parent, names in sorted(relatives.items()))
 
 
 def read_sections(path: Path) -> dict[str, list[str]]:

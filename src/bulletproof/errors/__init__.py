@@ -3,8 +3,9 @@
 from bulletproof.errors.classifier import classify
 from bulletproof.errors.codes import CODES, CodeSpec, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
+from bulletproof.errors.explain import explain
 from bulletproof.errors.headers import retry_after_of, should_retry_of
-from bulletproof.errors.registry import Verdict, register, rule
+from bulletproof.errors.registry import Verdict, load_rules, rule
 from bulletproof.errors.taxonomy import (
     AccessDeniedError,
     AIError,
@@ -32,6 +33,7 @@ from bulletproof.errors.taxonomy import (
     TooManyRequestsError,
     UnsupportedFormatError,
 )
+from bulletproof.errors.text import redact
 
 __all__ = [
     "CODES",
@@ -66,7 +68,9 @@ __all__ = [
     "UnsupportedFormatError",
     "Verdict",
     "classify",
-    "register",
+    "explain",
+    "load_rules",
+    "redact",
     "retry_after_of",
     "rule",
     "should_retry_of",

@@ -1,21 +1,22 @@
 """One opinion on every exception: ``classify``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bulletproof.errors import rules as _builtin  # noqa: F401 - importing them registers them
 from bulletproof.errors.codes import CODES, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
-from bulletproof.errors.headers import Now, own_retry_after, retry_after_of, should_retry_of
+from bulletproof.errors.headers import Now, retry_after_of, told_of
 from bulletproof.errors.http import STATUS_ATTRIBUTES, judge_remote, judge_status
-from bulletproof.errors.reading import links, mro_of, of_database, qualified_name, read, text_of
+from bulletproof.errors.reading import links, module_of, mro_of, of_database, qualified_name, read, text_of
 from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked, on_change, rules_for
 from bulletproof.errors.taxonomy import AIError, InputValidationError
-from bulletproof.errors.text import one_line
+from bulletproof.errors.text import LIMIT, brief, one_line
 
 _DEPTH = 16
 _MEMBERS = 64
 _WRAPPERS = 4
+_SCANNED = 4000
 _CLASSES = 4096
 _CARRIED = STATUS_ATTRIBUTES | {"headers", "retry_after", "body"}
 _SPECIAL = _CARRIED | {"__getattr__", "__getattribute__", "__dict__"}
@@ -33,16 +34,12 @@ class _Plan(NamedTuple):
         rules: Those that hold for it, the most special first.
         ours: Whether it is an ``AIError``.
         carries: Whether its instances may carry a status or headers by way of the class.
-        first: The rule that goes first.
-        fixed: The finished fields of the diagnosis, when the class alone decides; None otherwise.
     """
 
     name: str
     rules: tuple[Rule, ...]
     ours: bool
     carries: bool
-    first: Rule
-    fixed: dict[str, Any] | None
 
 
 class _Found(NamedTuple):
@@ -54,8 +51,24 @@ class _Found(NamedTuple):
     more: int = 0
 
 
+class _Quick(NamedTuple):
+    """What is needed to diagnose an exception whose class decides.
+
+    Args:
+        fixed: The finished fields of the diagnosis.
+        wording: The function of the text that may overrule them.
+        network: Whether the traceback may overrule them.
+        ours: Whether it is an ``AIError``, which brings most fields along.
+    """
+
+    fixed: dict[str, Any]
+    wording: Callable[[str], Verdict | None] | None
+    network: bool
+    ours: bool
+
+
 _plans: dict[type, _Plan] = {}
-_blank: dict[str, dict[str, Any]] = {}
+_quick: dict[type, _Quick] = {}
 
 
 def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
@@ -88,7 +101,7 @@ def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
         pass
     try:
         return _examine(error, now)
-    except Exception as failure:  # noqa: BLE001 - whoever asks is handling an error already and must not get another
+    except BaseException as failure:  # noqa: BLE001 - whoever asks is handling an error and must not get another
         name = qualified_name(type(error))
         details = f"{name} (it could not be examined: {type(failure).__name__})"
         return _diagnosis(_Found(error, Verdict("internal_error", details=details), UNKNOWN.name), (name,))
@@ -96,28 +109,38 @@ def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
 
 def _at_once(error: BaseException) -> Diagnosis | None:
     """Return the diagnosis of an exception that stands alone and whose class decides; None for all others."""
-    plan = _plans.get(type(error)) or _plan_of(type(error))
-    if error.__cause__ is not None or error.__context__ is not None:
+    plan = _quick.get(type(error))
+    if plan is None or error.__cause__ is not None or error.__context__ is not None:
         return None
-    if plan.ours:
-        return _diagnosis(_Found(error, _own_verdict(error), plan.name), (plan.name,))
-    if plan.fixed is None:
-        return None
+    fixed, wording, network, ours = plan
     own = error.__dict__
-    if own and not _CARRIED.isdisjoint(own):
-        return None
     text = str(error)
-    first = plan.first
-    if first.wording is not None and first.wording(text) is not None:
+    if len(text) > LIMIT:
         return None
-    if first.network and error.__traceback__ is not None and of_database(error):
-        return None
+    details = brief(text)
     diagnosis = _new(Diagnosis)
     fields = diagnosis.__dict__
-    fields.update(plan.fixed)
-    text = one_line(text)
-    if text:
-        fields["details"] = text
+    if ours:
+        if "\n" in text or not details:
+            return None
+        fields.update(_blank[own["code"]])
+        fields["retryable"] = own["retryable"]
+        retry_after = own["retry_after"]
+        fields["retry_after"] = retry_after if retry_after is None or retry_after > 0 else None
+        fields["hint"] = own["hint"]
+        fields["counts_as_failure"] = fields["error_type"] != "validation_error" and fixed["counts_as_failure"]
+        fields["exception_chain"] = fixed["exception_chain"]
+        fields["rule"] = fixed["rule"]
+    else:
+        if own and not _CARRIED.isdisjoint(own):
+            return None
+        if wording is not None and wording(text) is not None:
+            return None
+        if network and error.__traceback__ is not None and of_database(error):
+            return None
+        fields.update(fixed)
+    if details:
+        fields["details"] = details
     return diagnosis
 
 
@@ -162,8 +185,7 @@ def _judge(error: BaseException, now: Now | None, depth: int = 0) -> _Found:
             by_status = judge_status(error)
             if by_status is not None:
                 rule, opinion = "HTTP status", by_status
-        retry_after = own_retry_after(error, now=now)
-        told = should_retry_of(error)
+        retry_after, told = told_of(error, now=now)
         if retry_after is not None or told is not None:
             opinion = opinion._replace(
                 retry_after=opinion.retry_after if retry_after is None else retry_after,
@@ -180,7 +202,7 @@ def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, 
             if rule.judge is not None:
                 opinion = rule.judge(error)
             elif rule.wording is not None:
-                opinion = rule.wording(text_of(error)) or rule.verdict
+                opinion = rule.wording(text_of(error)[:_SCANNED]) or rule.verdict
             elif rule.remote and rule.verdict is not None:
                 opinion = judge_remote(error, rule.verdict)
             elif rule.network and of_database(error):
@@ -279,7 +301,7 @@ def _diagnosis(found: _Found, chain: tuple[str, ...]) -> Diagnosis:
     code, retryable, details, retry_after, counts, hint, _ = found.verdict
     diagnosis = _new(Diagnosis)
     fields = diagnosis.__dict__
-    fields.update(_blank.get(code) or _blank_of(code))
+    fields.update(_blank[code])
     if retryable is not None:
         fields["retryable"] = retryable
     if retry_after is not None:
@@ -290,7 +312,7 @@ def _diagnosis(found: _Found, chain: tuple[str, ...]) -> Diagnosis:
         fields["hint"] = hint
     details = one_line(text_of(found.error) if details is None else details)
     details = details or f"{qualified_name(type(found.error))} without a message"
-    fields["details"] = f"{details} (and {found.more} more errors in the group)" if found.more else details
+    fields["details"] = f"{details} (and {found.more} more in the group)" if found.more else details
     fields["exception_chain"] = chain
     fields["rule"] = found.rule
     return diagnosis
@@ -302,7 +324,7 @@ def _blank_of(code: str) -> dict[str, Any]:
     fields = Diagnosis(
         spec.error_type, code, spec.severity, spec.retryable, None, spec.http_status, True, spec.title, "", spec.hint
     )
-    return _blank.setdefault(code, vars(fields).copy())
+    return vars(fields)
 
 
 def _plan_of(cls: type) -> _Plan:
@@ -310,8 +332,11 @@ def _plan_of(cls: type) -> _Plan:
         plan = _plans.get(cls)
         if plan is None:
             if len(_plans) >= _CLASSES:
-                _plans.clear()  # classes made at run time must not pile up
+                _forget()  # classes made at run time must not pile up
             plan = _plans[cls] = _plan(cls)
+            quick = _quick_of(cls, plan)
+            if quick is not None:
+                _quick[cls] = quick
     except TypeError:  # a metaclass that cannot be hashed
         plan = _plan(cls)
     return plan
@@ -319,17 +344,29 @@ def _plan_of(cls: type) -> _Plan:
 
 def _plan(cls: type) -> _Plan:
     order = mro_of(cls)
-    name = qualified_name(cls)
-    ours = AIError in order
-    carries = any(not _SPECIAL.isdisjoint(_vars_of(base)) for base in order if base.__module__ != "builtins")
-    rules = rules_for(cls)
-    first = rules[0]
-    fixed = None
-    alone = not (ours or carries or first.remote or first.judge or BaseExceptionGroup in order)
-    if alone and first.verdict is not None and first.verdict.details is None:
-        verdict = first.verdict._replace(details=f"{name} without a message")
-        fixed = vars(_diagnosis(_Found(Exception(), verdict, first.name), (name,)))
-    return _Plan(name, rules, ours, carries, first, fixed)
+    carries = any(not _SPECIAL.isdisjoint(_vars_of(base)) for base in order if module_of(base) != "builtins")
+    return _Plan(qualified_name(cls), rules_for(cls), any(base is AIError for base in order), carries)
 
 
-on_change(_plans.clear)
+def _quick_of(cls: type, plan: _Plan) -> _Quick | None:
+    rule = plan.rules[0]
+    if BaseExceptionGroup in mro_of(cls):
+        return None
+    if plan.ours:
+        verdict = Verdict("internal_error", details=plan.name, counts=not issubclass(cls, InputValidationError))
+        rule = Rule(plan.name)
+    elif plan.carries or rule.remote or rule.judge or rule.verdict is None or rule.verdict.details is not None:
+        return None
+    else:
+        verdict = rule.verdict._replace(details=f"{plan.name} without a message")
+    fixed = vars(_diagnosis(_Found(Exception(), verdict, rule.name), (plan.name,)))
+    return _Quick(fixed, rule.wording, rule.network, plan.ours)
+
+
+def _forget() -> None:
+    _plans.clear()
+    _quick.clear()
+
+
+_blank = {code: _blank_of(code) for code in CODES}
+on_change(_forget)

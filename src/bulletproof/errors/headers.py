@@ -91,10 +91,19 @@ def retry_after_of(error: BaseException, *, now: Now | None = None) -> float | N
 
 def own_retry_after(error: BaseException, *, now: Now | None = None) -> float | None:
     """Do as ``retry_after_of``, for this one exception without its causes."""
+    return _retry_after(error, headers_of(error), now)
+
+
+def told_of(error: BaseException, *, now: Now | None = None) -> tuple[float | None, bool | None]:
+    """Return what ``own_retry_after`` and ``should_retry_of`` say, in one go."""
+    headers = headers_of(error)
+    return _retry_after(error, headers, now), _should_retry(headers)
+
+
+def _retry_after(error: BaseException, headers: Any, now: Now | None) -> float | None:
     seconds = parse_retry_after(read(error, "retry_after"), now=now)
     if seconds is not None:
         return seconds
-    headers = headers_of(error)
     if headers is None:
         return None
     milliseconds = header(headers, "retry-after-ms")
@@ -114,7 +123,10 @@ def should_retry_of(error: BaseException) -> bool | None:
         >>> should_retry_of(Busy()), should_retry_of(ValueError())
         (False, None)
     """
-    headers = headers_of(error)
+    return _should_retry(headers_of(error))
+
+
+def _should_retry(headers: Any) -> bool | None:
     value = None if headers is None else header(headers, "x-should-retry")
     return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
 

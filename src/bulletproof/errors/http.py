@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from bulletproof.errors.codes import CODES, ErrorType
@@ -18,6 +19,7 @@ _BY_STATUS = {
 }  # fmt: skip
 _NEVER_BETTER = frozenset({501, 505, 506, 508, 510, 511})
 _BODY_LIMIT = 65_536
+_SAID_LIMIT = 2_000
 
 
 def _any_of(phrases: str) -> re.Pattern[str]:
@@ -177,6 +179,7 @@ def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
     return Verdict(code, retryable, _details(status, body, text), retry_after, counts)
 
 
+@lru_cache(maxsize=1024)
 def wording(text: str) -> str | None:
     """Return the code that a service's words stand for, or None."""
     return next((code for pattern, code in _WORDING if pattern.search(text)), None)
@@ -184,10 +187,9 @@ def wording(text: str) -> str | None:
 
 def body_of(error: BaseException) -> Body:
     """Return what the vendor's error body says, wherever the SDK keeps it."""
-    for source in (read(error, "body"), read(error, "details"), _response_json(read(error, "response"))):
-        body = parse_body(source)
-        if body is not None:
-            return body
+    body = parse_body(read(error, "body")) or parse_body(read(error, "details")) or parse_body(_response_json(error))
+    if body is not None:
+        return body
     return _body(read(error, "type"), read(error, "code"), read(error, "message"))
 
 
@@ -232,8 +234,9 @@ def _wait(details: Any) -> float | None:
     return None
 
 
-def _response_json(response: Any) -> Any:
+def _response_json(error: BaseException) -> Any:
     # Only what has been read already: asking for more would be I/O.
+    response = read(error, "response")
     if isinstance(response, dict):
         return response
     content = None if response is None else read(response, "_content")
@@ -251,6 +254,7 @@ def _details(status: int, body: Body, text: str) -> str:
     return f"HTTP {status}: {said}" if said else f"HTTP {status}"
 
 
+@lru_cache(maxsize=1024)
 def _worded_wait(text: str) -> float | None:
     match = _TRY_AGAIN.search(text)
     if match is None or not (match["hours"] or match["minutes"] or match["unit"]):

@@ -1,5 +1,6 @@
 """Reading from foreign exceptions, which may be hostile: nothing here ever raises."""
 
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ _BENEATH = frozenset(
 _FRAMES = 200
 
 _module = type.__dict__["__module__"].__get__
+_qualname = type.__dict__["__qualname__"].__get__
 _mro = type.__dict__["__mro__"].__get__
 _cause = BaseException.__dict__["__cause__"].__get__
 _context = BaseException.__dict__["__context__"].__get__
@@ -50,14 +52,18 @@ def qualified_name(cls: type) -> str:
         >>> qualified_name(json.JSONDecodeError), qualified_name(ValueError)
         ('json.decoder.JSONDecodeError', 'ValueError')
     """
+    name: str = _qualname(cls)
+    module = module_of(cls)
+    return name if module in ("", "builtins") else f"{module}.{name}"
+
+
+def module_of(cls: type) -> str:
+    """Return the name of the module that defines a class; empty when the class hides it."""
     try:
         module = _module(cls)
-    except Exception:  # noqa: BLE001 - a class body may delete or hide its module
-        module = None
-    name: str = type.__dict__["__qualname__"].__get__(cls)
-    if type(module) is not str or not module:
-        return name
-    return name if module == "builtins" else f"{module}.{name}"
+    except Exception:  # noqa: BLE001 - a class body may delete its module
+        return ""
+    return module if type(module) is str else ""
 
 
 def links(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -71,14 +77,20 @@ def of_database(error: BaseException) -> bool:
 
     The traceback tells: the innermost frame that is no network plumbing belongs to a driver.
     """
-    owner = ""
+    owner = False
     link: TracebackType | None = _traceback(error)
     for _ in range(_FRAMES):
         if link is None:
             break
-        module = link.tb_frame.f_globals.get("__name__")
-        package = module.partition(".")[0] if type(module) is str else ""
-        if package not in _BENEATH:
-            owner = package
+        driver = _is_driver(str(link.tb_frame.f_globals.get("__name__")))
+        if driver is not None:
+            owner = driver
         link = link.tb_next
-    return owner in _DATABASES
+    return owner
+
+
+@lru_cache(maxsize=4096)
+def _is_driver(module: str) -> bool | None:
+    """Whether a module belongs to a database driver; None for what lies beneath every library."""
+    package = module.partition(".")[0]
+    return None if package in _BENEATH else package in _DATABASES

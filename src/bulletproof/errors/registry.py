@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from bulletproof.errors.codes import CODES
 from bulletproof.errors.reading import mro_of, qualified_name
+from bulletproof.errors.taxonomy import ConfigurationError
 
 Defer = Literal["no", "cause", "context"]
 
@@ -171,6 +172,44 @@ def rules_for(cls: type) -> tuple[Rule, ...]:
         found.append(known)
     # A library's own word goes before what Python says of a built-in class that its error is as well.
     return (*sorted(found, key=lambda known: "." not in known.name), UNKNOWN)
+
+
+def has_rule(name: str) -> bool:
+    """Whether there is a rule for the class of that qualified name itself."""
+    return any(known in _rules for known in _names(name))
+
+
+def load_rules() -> list[str]:
+    """Load the rules that installed packages bring along: their entry points of the group ``bulletproof.rules``.
+
+    An entry point names a module that registers rules when it is imported, or a function that does so when it is
+    called. Nothing is loaded unless this function is called.
+
+    Returns:
+        The names of the entry points loaded.
+
+    Raises:
+        ConfigurationError: One of them cannot be loaded; the others are.
+    """
+    from importlib.metadata import entry_points  # slow to import, seldom needed
+
+    failed: list[tuple[str, Exception]] = []
+    loaded = []
+    for point in sorted(entry_points(group="bulletproof.rules"), key=lambda point: point.name):
+        try:
+            found = point.load()
+            if callable(found):
+                found()
+            loaded.append(point.name)
+        except Exception as error:  # noqa: BLE001 - the code of other packages; all are tried, then it is told
+            failed.append((f"{point.name} ({point.value})", error))
+    if failed:
+        names = ", ".join(name for name, _ in failed)
+        raise ConfigurationError(
+            f"rules of other packages cannot be loaded: {names}",
+            hint="Correct or remove the packages named.",
+        ) from failed[0][1]
+    return loaded
 
 
 def on_change(listener: Callable[[], None]) -> None:

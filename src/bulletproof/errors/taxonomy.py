@@ -98,7 +98,7 @@ class AIError(Exception):
     def __str__(self) -> str:
         if not self.where:
             return self.message
-        place = ", ".join(f"{key} {value}" for key, value in self.where.items())
+        place = ", ".join([f"{key} {value}" for key, value in self.where.items()])
         return f"{self.message} ({place})"
 
     def at(self, **where: Any) -> Self:

@@ -61,14 +61,12 @@ def one_line(text: str, *, limit: int = LIMIT) -> str:
         >>> one_line("\\n  disk is full\\nDETAIL: ...")
         'disk is full'
     """
-    if len(text) <= LIMIT and limit == LIMIT:
-        return _one_line(text)
-    return _shorten(text, limit)
+    return brief(text) if len(text) <= LIMIT == limit else _shorten(text, limit)
 
 
 @lru_cache(maxsize=2048)
-def _one_line(text: str) -> str:
-    # The same few messages come again and again when something is down.
+def brief(text: str) -> str:
+    """Do as ``one_line`` for texts of up to ``LIMIT`` characters: the same few come again and again in an outage."""
     return _shorten(text, LIMIT)
 
 
@@ -77,7 +75,7 @@ def _shorten(text: str, limit: int) -> str:
     if len(line) > _SCANNED:
         line = line[:_SCANNED]
     if not line.isprintable():
-        line = _UNSHOWN.sub(" ", line)
+        line = _UNSHOWN.sub(" ", line).strip()
         line = line.encode("utf-8", "replace").decode("utf-8")
     line = redact(line)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

