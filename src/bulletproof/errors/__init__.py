@@ -5,7 +5,7 @@ from bulletproof.errors.codes import CODES, CodeSpec, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
 from bulletproof.errors.explain import explain
 from bulletproof.errors.headers import retry_after_of, should_retry_of
-from bulletproof.errors.registry import Verdict, load_rules, rule
+from bulletproof.errors.registry import Verdict, load_rules, register, rule
 from bulletproof.errors.taxonomy import (
     AccessDeniedError,
     AIError,
@@ -71,6 +71,7 @@ __all__ = [
     "explain",
     "load_rules",
     "redact",
+    "register",
     "retry_after_of",
     "rule",
     "should_retry_of",
