@@ -1,6 +1,9 @@
 """The chain: an LLM that fails, dies and comes back; labels; who is told."""
 
 import asyncio
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,6 +105,7 @@ async def test_with_an_llm_the_llm_answers(wire: Any, obliging: Any, chain_for: 
 
 async def test_no_texts_are_no_call(wire: Any, chain_for: Any) -> None:
     assert (await chain_for().analyze([])).results == []
+    assert (await chain_for().analyze([], labels=["praise", "bug"])).results == []
     assert wire.asked == []
 
 
@@ -227,6 +231,46 @@ async def test_killing_the_server_in_the_middle_degrades_and_its_return_recovers
     await chain.aclose()
 
 
+async def test_a_server_process_that_is_killed_and_started_again() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    clock = Clock()
+    breaker = AIServiceCircuitBreaker("llm", CircuitConfig(), clock=clock)
+    settings = Settings(llm_base_url=f"http://127.0.0.1:{port}/v1", llm_batch_size=1)
+    chain = AnalyzerChain.from_settings(settings, retry=QUICK, breaker=breaker)
+    process = await _serve(port)
+    try:
+        assert not (await chain.analyze(TEXTS)).degraded
+        process.kill()
+        process.wait()
+        for _ in range(2):
+            assert (await chain.analyze(TEXTS)).degraded
+        assert breaker.state is CircuitState.OPEN
+        process = await _serve(port)
+        clock.time += 61
+        assert not (await chain.analyze(TEXTS)).degraded
+    finally:
+        process.kill()
+        process.wait()
+        await chain.aclose()
+
+
+async def _serve(port: int) -> subprocess.Popen[bytes]:
+    """Start a real server and wait until it answers."""
+    command = [sys.executable, "-c", "from llmock.cli import app; app()", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(400):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return process
+    raise AssertionError("the server does not start")
+
+
 async def test_a_server_that_dies_between_two_calls_of_one_batch_costs_only_the_second(
     wire: Any, obliging: Any, chain_for: Any
 ) -> None:
@@ -240,6 +284,21 @@ async def test_a_server_that_dies_between_two_calls_of_one_batch_costs_only_the_
     batch = await chain.analyze(TEXTS)
     assert sorted({result.analyzer for result in batch.results}) == ["llm/m", LocalAnalyzer().name]
     assert batch.degraded
+
+
+async def test_a_large_batch_is_not_degraded_by_the_probes_of_a_circuit_that_closes(
+    wire: Any, obliging: Any, chain_for: Any
+) -> None:
+    clock = Clock()
+    breaker = AIServiceCircuitBreaker("llm", CircuitConfig(failure_threshold=1, success_threshold=3), clock=clock)
+    chain = chain_for(batch_size=1, breaker=breaker)
+    wire.stop()
+    await chain.analyze(TEXTS)
+    wire.start()
+    wire.default = obliging
+    clock.time += 60
+    assert not (await chain.analyze(["good"] * 12)).degraded
+    assert breaker.state is CircuitState.CLOSED
 
 
 async def test_the_open_circuit_spares_the_server_and_time(wire: Any, say: Any, chain_for: Any, told: Told) -> None:

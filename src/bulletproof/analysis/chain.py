@@ -12,7 +12,7 @@ from bulletproof.analysis.llm import Attempt, Failure, LLMAnalyzer
 from bulletproof.analysis.local import LocalAnalyzer
 from bulletproof.errors import CircuitOpenError, InputValidationError, classify
 from bulletproof.llm import ErrorSink, LLMClient, tell, tell_success
-from bulletproof.resilience import AIServiceCircuitBreaker, Gate, Policy, RetryPolicy
+from bulletproof.resilience import AIServiceCircuitBreaker, CircuitState, Gate, Policy, RetryPolicy
 from bulletproof.settings import Settings, get_settings
 
 SERVICE = "llm"
@@ -98,7 +98,9 @@ class AnalyzerChain:
                 concurrency=settings.llm_concurrency,
             )
         options.setdefault("allow_fallback", settings.llm_fallback)
-        options.setdefault("retry", RetryPolicy(max_attempts=settings.llm_max_attempts, max_retry_after=_PATIENCE))
+        clock = options.setdefault("clock", time.monotonic)
+        retry = RetryPolicy(max_attempts=settings.llm_max_attempts, max_retry_after=_PATIENCE, clock=clock)
+        options.setdefault("retry", retry)
         return cls(primary, fallback if fallback is not None else LocalAnalyzer(), **options)
 
     @property
@@ -130,11 +132,15 @@ class AnalyzerChain:
             AIError: The LLM failed and nothing may or can stand in for it.
         """
         allowed = self.allow_fallback if allow_fallback is None else allow_fallback
-        if self.primary is None or not texts:
+        if self.primary is None:
             return BatchAnalysis(await self._without_llm(texts, labels))
+        if not texts:
+            return BatchAnalysis([])
         started = self._clock()
         try:
-            attempt = await self.primary.attempt(texts, labels=labels, policy=self.policy, all_or_nothing=not allowed)
+            attempt = await self.primary.attempt(
+                texts, labels=labels, policy=self.policy, all_or_nothing=not allowed, in_turn=self._is_recovering
+            )
         except Exception as error:
             tell(self._monitor, error, SERVICE, texts=len(texts))
             raise
@@ -148,6 +154,10 @@ class AnalyzerChain:
         if self.primary is not None:
             await self.primary.aclose()
         await self.fallback.aclose()
+
+    def _is_recovering(self) -> bool:
+        # Probes are admitted one at a time; calls made at the same time would be refused.
+        return self.breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN)
 
     async def _completed(
         self, primary: LLMAnalyzer, attempt: Attempt, texts: Sequence[str], labels: Sequence[str] | None

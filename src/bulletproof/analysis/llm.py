@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -117,6 +117,7 @@ class LLMAnalyzer:
         labels: Sequence[str] | None = None,
         policy: Protection | None = None,
         all_or_nothing: bool = False,
+        in_turn: Callable[[], bool] = lambda: False,
     ) -> Attempt:
         """Analyse as much of a batch as can be.
 
@@ -125,6 +126,7 @@ class LLMAnalyzer:
             labels: Labels to sort them into, if any.
             policy: Stands around each call to the LLM.
             all_or_nothing: Whether the first failure ends it all and is raised.
+            in_turn: Asked before each call whether calls have to be made one after another for now.
 
         Returns:
             The results there are, and why there are no others.
@@ -132,7 +134,10 @@ class LLMAnalyzer:
         found = Attempt([None] * len(texts))
         languages = await asyncio.to_thread(_languages().detect_batch, texts)
         work = _Work(self, texts, languages, labels, policy, found, all_or_nothing)
-        await _together(work.batch(positions) for positions in self._batches(texts))
+        batches = self._batches(texts)
+        while batches and in_turn():
+            await work.batch(batches.pop(0))
+        await _together(work.batch(positions) for positions in batches)
         return found
 
     async def aclose(self) -> None:

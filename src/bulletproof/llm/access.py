@@ -9,7 +9,7 @@ from bulletproof.errors import ConfigurationError
 from bulletproof.settings import Settings, get_settings
 
 OPENAI_URL = "https://api.openai.com/v1"
-_NO_KEY = "not-needed"  # the SDK insists on one, and would take OPENAI_API_KEY for a server of somebody else
+NO_KEY = "not-needed"  # the SDK insists on one, and would take OPENAI_API_KEY for a server of somebody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LLMAccess:
         >>> LLMAccess(None)
         Traceback (most recent call last):
         ...
-        bulletproof.errors.taxonomy.ConfigurationError: there is no API key for https://api.openai.com/v1
+        bulletproof.errors.taxonomy.ConfigurationError: there is no API key for https://api.openai.com/v1: set ...
     """
 
     base_url: str | None = None
@@ -52,7 +52,7 @@ class LLMAccess:
             )
         if not key and _is_openai(self.url):
             raise ConfigurationError(
-                f"there is no API key for {self.url}",
+                f"there is no API key for {self.url}: set BULLETPROOF_LLM_API_KEY or OPENAI_API_KEY",
                 hint="Set BULLETPROOF_LLM_API_KEY or OPENAI_API_KEY to a key, or BULLETPROOF_LLM_BASE_URL to the "
                 "address of a server that needs none, such as http://localhost:11434/v1.",
             )
@@ -94,7 +94,7 @@ class LLMAccess:
         """Return the arguments for a client of the SDK, its own retries off."""
         return {
             "base_url": self.url,
-            "api_key": self.api_key or _NO_KEY,
+            "api_key": self.api_key or NO_KEY,
             "timeout": self.timeout,
             "max_retries": 0,
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from bulletproof.errors import InputValidationError
-from bulletproof.llm.access import LLMAccess, import_sdk
+from bulletproof.llm.access import NO_KEY, LLMAccess, import_sdk
 from bulletproof.llm.dialect import Dialect
 from bulletproof.llm.failures import decoding, translating
 from bulletproof.llm.pricing import PRICES, Price
@@ -70,7 +70,7 @@ class LLMClient:
         client: "AsyncOpenAI | None" = None,
     ) -> None:
         if client is not None:
-            base_url, api_key = str(client.base_url), client.api_key or api_key
+            base_url, api_key = str(client.base_url), client.api_key or NO_KEY
         self._access = LLMAccess(base_url, api_key, timeout)
         self._sdk = import_sdk()
         self.model = model
@@ -160,7 +160,7 @@ class LLMClient:
                 return completion
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str]:
-        """Ask for an answer and yield it piece by piece.
+        """Ask for an answer and yield it piece by piece; ``timeout`` bounds each silence, not the whole.
 
         Args:
             messages: The conversation so far.
