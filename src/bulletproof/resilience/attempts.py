@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulletproof.errors import CircuitOpenError
-from bulletproof.errors.headers import retry_after_of
+from bulletproof.errors import CircuitOpenError, classify
+from bulletproof.errors.headers import retry_after_of, should_retry_of
 from bulletproof.resilience.callables import name_of
 from bulletproof.resilience.deadlines import remaining
 from bulletproof.resilience.gate import refused_by_gate
@@ -115,20 +115,26 @@ class Course:
             return None, "the circuit is open" if self.attempt > 1 else ""
         if refused_by_gate(error):
             return None, "the gate is closed for longer than this call can wait"
-        if not self._policy.wants(error):
+        policy = self._policy
+        if policy.retry_on is None:
+            diagnosis = classify(error, now=policy.now)
+            if not diagnosis.retryable:
+                return None, ""
+            return self._plan(diagnosis.retry_after)
+        if not matches(policy.retry_on, error) or should_retry_of(error) is False:
             return None, ""
-        return self._plan(error)
+        return self._plan(retry_after_of(error, now=policy.now))
 
-    def _plan(self, error: Exception | None) -> tuple[float | None, str]:
+    def _plan(self, asked: float | None) -> tuple[float | None, str]:
         policy = self._policy
         self._release()
         if self.attempt >= policy.max_attempts:
             return None, "no tries left" if policy.max_attempts > 1 else ""
-        wait = policy.waits.wait(self.attempt - 1, self._waited, policy.draw)
-        asked = None if error is None else _asked_wait(error, policy)
-        if asked is not None:
-            if asked > policy.max_retry_after:
-                return None, f"asked to wait {asked:.0f} s, at most {policy.max_retry_after:g} s are allowed"
+        if asked is None:
+            wait = policy.waits.wait(self.attempt - 1, self._waited, policy.draw)
+        elif asked > policy.max_retry_after:
+            return None, f"asked to wait {asked:.0f} s, at most {policy.max_retry_after:g} s are allowed"
+        else:
             wait = asked if policy.gate is None else policy.gate.turn() or asked
         left = remaining()
         if left is not None and wait >= left:
@@ -140,14 +146,15 @@ class Course:
         return wait, ""
 
     def _go_on(self, error: Exception | None, wait: float) -> None:
-        _log.info(
-            "%s: try %d of %d failed with %s, the next one in %.3g s",
-            name_of(self._fn),
-            self.attempt,
-            self._policy.max_attempts,
-            "an unwanted result" if error is None else type(error).__qualname__,
-            wait,
-        )
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(
+                "%s: try %d of %d failed with %s, the next one in %.3g s",
+                name_of(self._fn),
+                self.attempt,
+                self._policy.max_attempts,
+                "an unwanted result" if error is None else type(error).__qualname__,
+                wait,
+            )
         self._tell(self._policy.on_retry, error, wait, "")
         self._waited = wait
         self.attempt += 1
@@ -171,11 +178,6 @@ class Course:
         if self._retrying and self._policy.budget is not None:
             self._retrying = False
             self._policy.budget.release()
-
-
-def _asked_wait(error: Exception, policy: "RetryPolicy") -> float | None:
-    asked = retry_after_of(error, now=policy.now)
-    return asked if asked is not None and 0 < asked < float("inf") else None
 
 
 def matches(wanted: Wanted, error: Exception) -> bool:

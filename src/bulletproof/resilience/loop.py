@@ -43,6 +43,12 @@ class Stack:
     interrupts: bool = False
     clock: Clock = time.monotonic
 
+    @property
+    def retries_alone(self) -> bool:
+        """Whether there is nothing to do before the first failure."""
+        others = (self.deadline, self.gate, self.breaker, self.attempt_timeout)
+        return self.retry is not None and not self.retry.watches_every_call and others == (None,) * 4
+
 
 def bind(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Put a stack around a function.
@@ -61,10 +67,13 @@ def bind(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
         TypeError: ``fn`` is no function.
     """
     kind = kind_of(fn)
+    retry: Any = stack.retry
+    alone = stack.retries_alone
     if kind == "coroutine":
-        return _coroutine(stack, fn)
+        return _coroutine_alone(retry, fn) if alone else _coroutine(stack, fn)
     if kind == "plain":
-        return either(fn, _plain(stack, fn), lambda: _coroutine(stack, fn))
+        plain = _plain_alone(retry, fn) if alone else _plain(stack, fn)
+        return either(fn, plain, lambda: _coroutine(stack, fn))
     if stack.breaker is not None:
         limited = bind(Stack(attempt_timeout=stack.attempt_timeout, interrupts=stack.interrupts, clock=stack.clock), fn)
         fn = stack.breaker(limited)
@@ -203,6 +212,62 @@ def _plain(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa:
                 course.close()
             if token is not None:
                 current.reset(token)
+
+    return call
+
+
+def _coroutine_alone(retry: "RetryPolicy", fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as ``_coroutine`` with a retry alone, which then costs no more than the frame."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await fn(*args, **kwargs)
+        except Exception as error:
+            course = Course(retry, fn)
+            wait = course.failed(error)
+            if wait is None:
+                raise
+        try:
+            while True:
+                await pause_async(wait, retry.sleep)
+                try:
+                    return await fn(*args, **kwargs)
+                except Exception as error:
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+        finally:
+            course.close()
+
+    return call
+
+
+def _plain_alone(retry: "RetryPolicy", fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as ``_plain`` with a retry alone."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = fn(*args, **kwargs)
+            if type(result) is not CoroutineType:
+                return result
+        except Exception as error:
+            course = Course(retry, fn)
+            wait = course.failed(error)
+            if wait is None:
+                raise
+        else:
+            return _coroutine_alone(retry, replay(result, fn))(*args, **kwargs)
+        try:
+            while True:
+                pause(wait, retry.sleep)
+                try:
+                    return fn(*args, **kwargs)
+                except Exception as error:
+                    wait = course.failed(error)
+                    if wait is None:
+                        raise
+        finally:
+            course.close()
 
     return call
 

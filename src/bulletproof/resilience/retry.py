@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from bulletproof.errors import AIError, classify
-from bulletproof.errors.headers import should_retry_of
-from bulletproof.resilience.attempts import RetryEvent, Wanted, check_wanted, matches
+from bulletproof.resilience.attempts import RetryEvent, Wanted, check_wanted
 from bulletproof.resilience.backoff import Backoff, Strategy, drawer, require
 from bulletproof.resilience.budget import RetryBudget
 from bulletproof.resilience.deadlines import Clock
@@ -143,12 +142,6 @@ class RetryPolicy:
     def replace(self, **changes: Any) -> "RetryPolicy":
         """Return a policy that differs in the arguments given."""
         return replace(self, **changes)
-
-    def wants(self, error: Exception) -> bool:
-        """Tell whether an error is worth another try."""
-        if self.retry_on is None:
-            return classify(error).retryable
-        return matches(self.retry_on, error) and should_retry_of(error) is not False
 
     @property
     def watches_every_call(self) -> bool:
