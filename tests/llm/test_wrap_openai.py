@@ -292,6 +292,18 @@ def test_a_stream_that_breaks_later_is_an_error_and_not_begun_again(
     assert monitor.get_error_summary()["total_errors"] == 1
 
 
+def test_the_breaker_judges_a_stream_at_its_end(wire: Any, say: Any, client_for: Any) -> None:
+    breaker = AIServiceCircuitBreaker("openai", CircuitConfig(failure_threshold=1))
+    client = wrap(client_for(), Policy(retry=QUICK, breaker=breaker))
+    wire.default = whole(say)
+    text_of(client.chat.completions.create(**ASK, stream=True))
+    assert breaker.get_metrics()["successes"] == 1
+    wire.default = say.events(say.chunk("hel"))
+    with pytest.raises(BadResponseError):
+        list(client.chat.completions.create(**ASK, stream=True))
+    assert breaker.state is CircuitState.OPEN
+
+
 def test_a_stream_falls_back_before_its_first_piece(wire: Any, say: Any, client_for: Any) -> None:
     wire.default = lambda connection, asked: say.problem(503) if asked.body["model"] == "big" else whole(say)
     client = wrap(client_for(), RetryPolicy(max_attempts=1), fallbacks=["small"])
