@@ -1,6 +1,7 @@
 """Keep results: runs in SQLite or PostgreSQL, visible whole or not at all."""
 
+from bulletproof.store.error_sink import SqlErrorSink
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
 from bulletproof.store.store import ResultStore
 
-__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord"]
+__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord", "SqlErrorSink"]

@@ -83,7 +83,7 @@ class StoreAccess:
         async with database.opening:
             if database.ready:
                 return False
-            await self._guarded(self._opening, "make the tables", lambda: migrate(database))
+            await self._guarded(self._opening, "open", lambda: migrate(database))
             database.ready = True
         return True
 
@@ -91,7 +91,7 @@ class StoreAccess:
         """Run work that only reads.
 
         Args:
-            doing: What it is, for messages, such as ``read results``.
+            doing: What it is, for messages, such as ``read results from``.
             work: The work.
 
         Returns:
@@ -133,7 +133,7 @@ class StoreAccess:
             async with database.reading() as connection:
                 await connection.execute(statement)
 
-        await self._guarded(self._pinging, "reach anything", attempt)
+        await self._guarded(self._pinging, "reach", attempt)
 
     async def aclose(self) -> None:
         """Close all connections. Used again, it opens again."""

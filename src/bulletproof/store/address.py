@@ -120,4 +120,5 @@ def _postgresql(rest: str) -> Address:
     where = hosts or next((value for key, value in kept if key == "host"), "")
     # A path in front of the name of the database is the folder of a socket.
     shown = f"postgresql://{where}/{parts.path.removeprefix('/')}"
-    return Address("postgresql", shown, dsn=parts._replace(query=urlencode(kept)).geturl())
+    dsn = f"postgresql://{parts.netloc}{parts.path}" + (f"?{urlencode(kept)}" if kept else "")
+    return Address("postgresql", shown, dsn=dsn)

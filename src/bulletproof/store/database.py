@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from bulletproof.store.address import Address
 
-_BUSY_SECONDS = 2.5  # how long SQLite itself waits for another writer; nothing can interrupt that wait
+_BUSY_SECONDS = 2.5  # most that SQLite itself waits for another writer; nothing can interrupt that wait
 _POOL = 5
 _OVERFLOW = 10
 _RECYCLE_SECONDS = 1800
@@ -42,7 +42,7 @@ class Database:
         self._writing = asyncio.Lock()
         self._files: WeakSet[Any] = WeakSet()
         if address.path is not None:
-            self.engine = self._sqlite(address.path)
+            self.engine = self._sqlite(address.path, min(_BUSY_SECONDS, operation_seconds / 2))
         else:
             self.engine = self._postgresql(address.dsn or "", connect_seconds, operation_seconds)
 
@@ -73,11 +73,11 @@ class Database:
             connection.stop()
         self.engine.sync_engine.dispose(close=False)
 
-    def _sqlite(self, path: Path) -> AsyncEngine:
+    def _sqlite(self, path: Path, busy_seconds: float) -> AsyncEngine:
         # IMMEDIATE: a transaction takes the lock when it begins, and so never fails half-way for want of it.
         engine = create_async_engine(
             sa.URL.create("sqlite+aiosqlite", database=str(path)),
-            connect_args={"timeout": _BUSY_SECONDS, "isolation_level": "IMMEDIATE"},
+            connect_args={"timeout": busy_seconds, "isolation_level": "IMMEDIATE"},
             pool_size=_POOL,
             max_overflow=_OVERFLOW,
             hide_parameters=True,
@@ -101,7 +101,6 @@ class Database:
             # Closed while a statement is under way, as when a task is cancelled, it would keep its lock on the file for
             # as long as anything, be it a traceback, refers to that statement.
             with suppress(sqlite3.Error, ValueError):
-                connection.run_async(lambda driver: driver.interrupt())
                 connection.rollback()
 
         sa.event.listen(engine.sync_engine, "connect", connected)

@@ -1,5 +1,7 @@
 """What the database's errors mean to those who use the store."""
 
+import os
+
 from bulletproof.errors import AIError, CircuitOpenError, Diagnosis, InputValidationError, StoreError, classify
 from bulletproof.store.address import Address
 
@@ -10,7 +12,7 @@ _AS_THEY_ARE = {
 _OF_THE_CALLER = {"invalid_encoding", "invalid_input"}
 _DAMAGED = ("malformed", "not a database")
 
-_FOLDER_HINT = "Make {folder} writable for the user that runs this, or set BULLETPROOF_DATA_DIR to a folder that is."
+_FOLDER_HINT = "Make {folder} a folder that the user who runs this may write to, or set {setting} to another."
 _DAMAGED_HINT = (
     "Restore {path} from a backup; or move it away, together with the files of the same name that end in -wal and "
     "-shm, and a new one is made. 'sqlite3 {path} .recover' gets out what can still be read."
@@ -24,7 +26,7 @@ def explain(error: Exception, address: Address, doing: str) -> AIError:
     Args:
         error: What was raised.
         address: The database.
-        doing: What was tried, such as ``store results``.
+        doing: What was tried, such as ``store results in``.
 
     Returns:
         The error to raise ``from`` the given one: that itself when it is of ours already, an ``InputValidationError``
@@ -35,7 +37,7 @@ def explain(error: Exception, address: Address, doing: str) -> AIError:
     if isinstance(error, StoreError | InputValidationError):
         return error
     diagnosis = classify(error)
-    text = f"cannot {doing} in {address}: {diagnosis.details}"
+    text = f"cannot {doing} {address}: {_in_words(error, diagnosis)}"
     if diagnosis.code in _OF_THE_CALLER:
         return InputValidationError(text, code=diagnosis.code)
     if any(word in diagnosis.details for word in _DAMAGED):
@@ -67,18 +69,30 @@ def lost_tables(error: BaseException) -> bool:
 def _refused(error: CircuitOpenError, address: Address, doing: str) -> StoreError:
     wait = error.retry_after
     when = "until an operator allows it" if wait is None else f"for {wait:.1f} s"
-    text = f"cannot {doing} in {address}: it failed too often and is not asked {when}"
+    text = f"cannot {doing} {address}: it failed too often and is not asked {when}"
     last = error.__cause__
     if not isinstance(last, Exception):
         return StoreError(text, retry_after=wait)
     known = classify(last)
     code, retryable = _code_of(last, known)
     return StoreError(
-        f"{text}; the last time: {known.details}", code=code, hint=known.hint, retryable=retryable, retry_after=wait
+        f"{text}; the last time: {_in_words(last, known).rpartition(f'{address}: ')[2]}",
+        code=code,
+        hint=known.hint,
+        retryable=retryable,
+        retry_after=wait,
     )
 
 
+def _in_words(error: Exception, diagnosis: Diagnosis) -> str:
+    if isinstance(error, ConnectionError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return diagnosis.details
+
+
 def _code_of(error: Exception, diagnosis: Diagnosis) -> tuple[str, bool | None]:
+    if any(name.endswith(".ClientConfigurationError") for name in diagnosis.exception_chain):
+        return "misconfigured", False  # said by the driver of something in the URL
     if diagnosis.code in ("service_timeout", "service_unavailable"):
         return "database_unavailable", True
     if isinstance(error, OSError) and diagnosis.code in ("permission_denied", "file_not_found"):
@@ -88,7 +102,8 @@ def _code_of(error: Exception, diagnosis: Diagnosis) -> tuple[str, bool | None]:
 
 def _hint(code: str, address: Address, diagnosis: Diagnosis) -> str | None:
     if address.path is not None and (code == "misconfigured" or "unable to open" in diagnosis.details):
-        return _FOLDER_HINT.format(folder=address.path.parent)
+        setting = "BULLETPROOF_DATABASE_URL" if address.named else "BULLETPROOF_DATA_DIR"
+        return _FOLDER_HINT.format(folder=address.path.parent, setting=setting)
     if "permission denied for schema" in diagnosis.details:
         return _SCHEMA_HINT
     return None

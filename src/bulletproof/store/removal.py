@@ -23,12 +23,12 @@ async def remove_run(access: StoreAccess, run_id: int) -> None:
     for table in (results, rejections):
         last: int | None = -MAX_ROW - 1
         while last is not None:
-            last = await access.write("remove rows of a run", _Piece(table, run_id, last))
+            last = await access.write("remove rows from", _Piece(table, run_id, last))
 
     async def work(connection: AsyncConnection) -> None:
         await connection.execute(sa.delete(runs).where(runs.c.id == run_id, runs.c.status == ABANDONED))
 
-    await access.write("remove a run", work)
+    await access.write("remove a run from", work)
 
 
 class _Piece:

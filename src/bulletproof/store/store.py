@@ -159,7 +159,7 @@ class ResultStore:
         await self.open()
         if self._swept_at is None or self._now() - self._swept_at >= self._orphan_age:
             await self.sweep_orphans(older_than=self._orphan_age)
-        await self.access.write("begin a run", work)
+        await self.access.write("begin a run in", work)
 
     async def add_chunk(
         self, processing_id: str, results: Sequence[ResultRow], rejections: Sequence[RejectionRow] = ()
@@ -190,7 +190,7 @@ class ResultStore:
             )
 
         await self.open()
-        await self.access.write("store results", work)
+        await self.access.write("store results in", work)
 
     async def complete_run(
         self,
@@ -236,7 +236,7 @@ class ResultStore:
             )
 
         await self.open()
-        await self.access.write("complete a run", work)
+        await self.access.write("complete a run in", work)
 
     async def abandon_run(self, processing_id: str) -> None:
         """Remove a run that will not be completed, with its rows. Without such a run nothing happens.
@@ -258,7 +258,7 @@ class ResultStore:
         if not is_id(processing_id):
             return
         await self.open()
-        run_id = await self.access.write("remove a run", work)
+        run_id = await self.access.write("remove a run from", work)
         if run_id is not None:
             await remove_run(self.access, run_id)
 
@@ -282,7 +282,7 @@ class ResultStore:
             return found.rowcount, ids.all()
 
         await self.access.open()
-        count, ids = await self.access.write("remove orphans", work)
+        count, ids = await self.access.write("remove orphans from", work)
         for run_id in ids:
             await remove_run(self.access, run_id)
         self._swept_at = self._now()
@@ -332,7 +332,7 @@ class ResultStore:
             return [RunRecord(**row) for row in (await connection.execute(query)).mappings()]
 
         await self.open()
-        return await self.access.read("read runs", work)
+        return await self.access.read("read runs from", work)
 
     async def _page(self, table: sa.Table, processing_id: str, after: int, limit: int) -> Sequence[sa.Row[Any]]:
         run_id = sa.select(runs.c.id).where(runs.c.processing_id == processing_id, runs.c.status == COMPLETE)
@@ -350,7 +350,7 @@ class ResultStore:
             return (await connection.execute(query.where(table.c.run_id == found))).all()
 
         await self.open()
-        return await self.access.read(f"read {table.name}", work)
+        return await self.access.read(f"read {table.name} from", work)
 
     async def _advance(
         self, connection: AsyncConnection, processing_id: str, values: dict[str, Any], writer: str | None = None

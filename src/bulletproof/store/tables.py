@@ -85,3 +85,13 @@ rejections = sa.Table(
     sa.Column("code", sa.Text, nullable=False),
     sa.Column("details", sa.Text, nullable=False),
 )
+
+error_batches = sa.Table(
+    "error_batches",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("until", Moment, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Index(None, "until", "source", "sequence"),
+)
