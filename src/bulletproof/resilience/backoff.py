@@ -123,6 +123,8 @@ def drawer(rng: Any) -> Callable[[], float]:
         TypeError: It is neither.
     """
     method = getattr(rng, "random", rng)
+    if not callable(method) and callable(getattr(rng, "uniform", None)):
+        return lambda: rng.uniform(0.0, 1.0)
     if not callable(method):
         raise TypeError(f"rng must be a random.Random or a function that gives numbers in [0, 1), not {rng!r}")
     return method  # type: ignore[no-any-return]

@@ -1,14 +1,13 @@
 """So many calls at the same time, and no more."""
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bulletproof.resilience.backoff import require
-from bulletproof.resilience.guarding import Guard
+from bulletproof.resilience.guarding import Block
 from bulletproof.resilience.slots import Slots
 
 
-class Bulkhead(Guard):
+class Bulkhead(Block):
     """Let only so many calls run at once, so that one slow service cannot take every thread or connection.
 
     The rest wait in a bounded queue, first come, first served; when that is full they are refused at once. One
@@ -81,24 +80,6 @@ class Bulkhead(Guard):
         """Take a place, waiting in this task if need be."""
         await self._slots.enter_async()
 
-    def leave(self, entry: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def leave(self, entry: Any, error: BaseException | None) -> None:  # noqa: ARG002
         """Give the place back."""
-        self._slots.leave()
-
-    def __enter__(self) -> Self:
-        self._slots.enter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._slots.leave()
-
-    async def __aenter__(self) -> Self:
-        await self._slots.enter_async()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         self._slots.leave()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Kind = Literal["plain", "coroutine", "generator", "async_generator"]
 
+_MARK = getattr(asyncio.coroutines, "_is_coroutine", object())
 _SPECIAL = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _KINDS: dict[int, Kind] = {
     0: "plain",
@@ -64,8 +65,8 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def _marked(fn: Callable[..., Any]) -> bool:
-    # Mocks and some C extensions are coroutine functions by mark only.
-    return getattr(fn, "_is_coroutine", None) is asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
+    # Some extensions compiled from coroutine functions are so by mark only.
+    return getattr(fn, "_is_coroutine", None) is _MARK
 
 
 def either(

@@ -70,41 +70,39 @@ def hand_down(seconds: float, clock: Clock) -> Token[Limit | None]:
     return current.set((clock() + seconds, clock))
 
 
-class deadline:  # noqa: N801  # reads as a statement
-    """Allow a block of code so much time in all, and everything called in it.
-
-    ``async with`` interrupts the block when the time is over. ``with`` cannot interrupt: what is called in it asks
-    ``remaining()`` or ``check_deadline()``, as every primitive of this package does. A deadline inside another one
-    never allows more than the outer one has left.
+class TimeBlock:
+    """A block of code with a time limit: what ``deadline`` and ``timeout`` share.
 
     Args:
-        seconds: Seconds allowed, above 0.
+        seconds: Seconds allowed, above 0; None for no limit.
         clock: Gives monotonic seconds.
 
     Raises:
         ValueError: ``seconds`` is not above 0.
-        DeadlineExceededError: From ``async with``, when the time is over.
-
-    Example:
-        >>> from bulletproof.resilience import deadline, remaining
-        >>> with deadline(30), deadline(60):
-        ...     remaining() <= 30
-        True
     """
 
     __slots__ = ("_clock", "_scope", "_token", "seconds")
 
-    def __init__(self, seconds: float, *, clock: Clock = time.monotonic) -> None:
-        require("seconds", seconds, seconds > 0, "above 0 seconds")
+    def __init__(self, seconds: float | None, *, clock: Clock = time.monotonic) -> None:
+        if seconds is not None:
+            require("seconds", seconds, seconds > 0, "above 0 seconds")
         self.seconds = seconds
         self._clock = clock
         self._token: Token[Limit | None] | None = None
         self._scope: asyncio.Timeout | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.seconds!r})"
+
+    def over(self) -> Exception:
+        """Return the error that says that the time is over."""
+        return DeadlineExceededError(f"the {self.seconds:g} s allowed for this work are over")
+
     def __enter__(self) -> Self:
         if self._token is not None:
-            raise RuntimeError("this deadline is in use already: make one for each block")
-        self._token = hand_down(self.seconds, self._clock)
+            raise RuntimeError(f"this {type(self).__name__} is in use already: make one for each block")
+        if self.seconds is not None:
+            self._token = hand_down(self.seconds, self._clock)
         return self
 
     def __exit__(
@@ -116,8 +114,9 @@ class deadline:  # noqa: N801  # reads as a statement
 
     async def __aenter__(self) -> Self:
         self.__enter__()
-        self._scope = asyncio.timeout(remaining())
-        await self._scope.__aenter__()
+        if self.seconds is not None:
+            self._scope = asyncio.timeout(remaining())
+            await self._scope.__aenter__()
         return self
 
     async def __aexit__(
@@ -130,4 +129,29 @@ class deadline:  # noqa: N801  # reads as a statement
         try:
             await scope.__aexit__(kind, error, trace)
         except TimeoutError as expiry:
-            raise DeadlineExceededError(f"the {self.seconds:g} s allowed for this work are over") from expiry
+            raise self.over() from expiry
+
+
+class deadline(TimeBlock):  # noqa: N801  # reads as a statement
+    """Allow a block of code so much time in all, and everything called in it.
+
+    ``async with`` interrupts the block when the time is over. ``with`` cannot interrupt: what is called in it asks
+    ``remaining()`` or ``check_deadline()``, as every primitive of this package does. A deadline inside another one
+    never allows more than the outer one has left.
+
+    Args:
+        seconds: Seconds allowed, above 0; None for no deadline of its own.
+        clock: Gives monotonic seconds.
+
+    Raises:
+        ValueError: ``seconds`` is not above 0.
+        DeadlineExceededError: From ``async with``, when the time is over; from either, when it was over before.
+
+    Example:
+        >>> from bulletproof.resilience import deadline, remaining
+        >>> with deadline(30), deadline(60):
+        ...     remaining() <= 30
+        True
+    """
+
+    __slots__ = ()

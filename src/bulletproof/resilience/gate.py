@@ -12,7 +12,7 @@ from bulletproof.errors import CircuitOpenError, OverloadedError, RateLimitedErr
 from bulletproof.errors.headers import retry_after_of
 from bulletproof.resilience.backoff import drawer, require
 from bulletproof.resilience.deadlines import Clock, remaining
-from bulletproof.resilience.guarding import Guard
+from bulletproof.resilience.guarding import Block
 from bulletproof.resilience.pausing import Sleep, pause, pause_async
 
 _log = logging.getLogger("bulletproof.resilience")
@@ -28,7 +28,7 @@ def refused_by_gate(error: BaseException) -> bool:
     return isinstance(error, RateLimitedError) and "gate" in error.where
 
 
-class Gate(Guard):
+class Gate(Block):
     """Hold every caller of a service until the moment that its ``Retry-After`` named.
 
     Without it each caller finds the limit alone, by running into it. Those held are let out one after another,

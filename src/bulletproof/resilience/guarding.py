@@ -2,8 +2,8 @@
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
-from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar
+from types import CoroutineType, TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 from bulletproof.resilience.callables import either, kind_of
 
@@ -113,3 +113,27 @@ class Guard:
                 await source.aclose()
 
         return guarded
+
+
+class Block(Guard):
+    """A guard that serves ``with`` and ``async with`` too, because leaving it needs nothing from entering."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave(None, error)
+
+    async def __aenter__(self) -> Self:
+        await self.enter_async()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave(None, error)

@@ -44,7 +44,7 @@ class Policy:
     coroutine functions, generators and async generators.
 
     Args:
-        fallback: Other ways to an answer.
+        fallback: Other ways to an answer, or one function that gives it.
         deadline: Seconds for everything; ``retry.deadline`` holds too, the shorter one wins.
         bulkhead: Bounds the calls under way.
         retry: Tries again.
@@ -75,7 +75,7 @@ class Policy:
         3. timeout: 10 s for each try, at most what is left of the deadline
     """
 
-    fallback: Fallback | None = field(default=None, kw_only=True)
+    fallback: Fallback | Callable[..., Any] | None = field(default=None, kw_only=True)
     deadline: float | None = field(default=None, kw_only=True)
     bulkhead: Bulkhead | None = field(default=None, kw_only=True)
     retry: RetryPolicy | None = field(default=None, kw_only=True)
@@ -95,6 +95,8 @@ class Policy:
             "fallback": Fallback, "bulkhead": Bulkhead, "retry": RetryPolicy, "gate": Gate, "rate_limit": RateLimit,
             "adaptive_limit": AdaptiveLimit, "breaker": AIServiceCircuitBreaker, "hedge": Hedge,
         }  # fmt: skip
+        if callable(self.fallback) and not isinstance(self.fallback, Fallback):
+            object.__setattr__(self, "fallback", Fallback(self.fallback))
         for name, kind in kinds.items():
             given = getattr(self, name)
             if given is not None and not isinstance(given, kind):

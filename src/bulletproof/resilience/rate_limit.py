@@ -2,17 +2,15 @@
 
 import time
 from threading import RLock
-from types import TracebackType
-from typing import Self
 
 from bulletproof.errors import DeadlineExceededError, OverloadedError
 from bulletproof.resilience.backoff import require
 from bulletproof.resilience.deadlines import Clock, remaining
-from bulletproof.resilience.guarding import Guard
+from bulletproof.resilience.guarding import Block
 from bulletproof.resilience.pausing import Sleep, pause, pause_async
 
 
-class RateLimit(Guard):
+class RateLimit(Block):
     """A token bucket: ``rate`` calls in every ``per`` seconds on average, ``burst`` at once.
 
     A call that finds no token reserves the next one and waits for it, first come, first served; when that would take
@@ -141,21 +139,3 @@ class RateLimit(Guard):
             except BaseException:
                 self.give_back()
                 raise
-
-    def __enter__(self) -> Self:
-        self.enter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    async def __aenter__(self) -> Self:
-        await self.enter_async()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass

@@ -1,22 +1,17 @@
 """A time limit for one call."""
 
-import asyncio
-import time
 from collections.abc import Callable
-from contextvars import Token
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, TypeVar
 
 from bulletproof.errors import ServiceTimeoutError
-from bulletproof.resilience.backoff import require
-from bulletproof.resilience.deadlines import Clock, Limit, current, hand_down
+from bulletproof.resilience.deadlines import TimeBlock
 from bulletproof.resilience.loop import Stack, protect
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class timeout:  # noqa: N801  # reads as a statement, like asyncio.timeout
+class timeout(TimeBlock):  # noqa: N801  # reads as a statement, like asyncio.timeout
     """Give one call, or one block, a time limit.
 
     A coroutine is interrupted when its time is over. Plain code cannot be interrupted from outside: it is told
@@ -42,18 +37,11 @@ class timeout:  # noqa: N801  # reads as a statement, like asyncio.timeout
         bulletproof.errors.taxonomy.ServiceTimeoutError: ask did not answer within 0.01 s
     """
 
-    __slots__ = ("_clock", "_scope", "_token", "seconds")
+    __slots__ = ()
 
-    def __init__(self, seconds: float | None, *, clock: Clock = time.monotonic) -> None:
-        if seconds is not None:
-            require("seconds", seconds, seconds > 0, "above 0 seconds, or None for no limit")
-        self.seconds = seconds
-        self._clock = clock
-        self._token: Token[Limit | None] | None = None
-        self._scope: asyncio.Timeout | None = None
-
-    def __repr__(self) -> str:
-        return f"timeout({self.seconds!r})"
+    def over(self) -> Exception:
+        """Return the error that says that the time is over."""
+        return ServiceTimeoutError(f"no answer within {self.seconds:g} s")
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Protect a function; it keeps its signature."""
@@ -64,35 +52,3 @@ class timeout:  # noqa: N801  # reads as a statement, like asyncio.timeout
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function within the limit; await the result of a coroutine function."""
         return self(fn)(*args, **kwargs)
-
-    def __enter__(self) -> Self:
-        if self._token is not None:
-            raise RuntimeError("this timeout is in use already: make one for each block")
-        if self.seconds is not None:
-            self._token = hand_down(self.seconds, self._clock)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            current.reset(token)
-
-    async def __aenter__(self) -> Self:
-        self.__enter__()
-        if self.seconds is not None:
-            self._scope = asyncio.timeout(self.seconds)
-            await self._scope.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
-        scope, self._scope = self._scope, None
-        if scope is not None:
-            try:
-                await scope.__aexit__(kind, error, trace)
-            except TimeoutError as expiry:
-                raise ServiceTimeoutError(f"no answer within {self.seconds:g} s") from expiry
