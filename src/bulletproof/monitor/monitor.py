@@ -18,6 +18,7 @@ from bulletproof.monitor.tally import Problem
 from bulletproof.monitor.trending import SNOOZE, trend_of
 
 _VALIDATION = "validation_error"
+_NAMES = frozenset({"error_type", "severity", "message"})
 _TOP = 10
 _LONGEST = 24 * 366
 _POINTS = 120
@@ -29,7 +30,8 @@ class AIErrorMonitor(Recorder):
     Counts are exact, by the minute for 25 hours and by the hour beyond. Nothing secret is kept, nothing grows without
     bound, and all methods may be called from any thread. Windows follow the monotonic clock: setting the time of the
     machine loses and doubles nothing. The work on a text (redaction, fingerprint) is done once for each distinct
-    message and at most 200 times a second (2,000 at once); beyond that new messages are counted without being read.
+    message and rationed: about 2,000 new messages at once, then 200 a second; beyond that they are counted by type,
+    service, severity and code without being read.
 
     Args:
         retention_hours: How long errors are remembered.
@@ -77,6 +79,7 @@ class AIErrorMonitor(Recorder):
             'service_timeout'
         """
         diagnosis = classify(error)
+        context = {f"{key}_" if key in _NAMES else key: value for key, value in context.items()}
         context.setdefault("code", diagnosis.code)
         context.setdefault("exception", diagnosis.exception_chain[0] if diagnosis.exception_chain else "")
         self.record_error(diagnosis.error_type.value, service, diagnosis.severity.value, diagnosis.details, **context)

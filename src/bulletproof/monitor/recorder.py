@@ -4,27 +4,31 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from threading import RLock
 from typing import Any
 
 from bulletproof.monitor.fingerprint import fingerprint_of, template_of
 from bulletproof.monitor.operations import Operations
-from bulletproof.monitor.redaction import Scrubber, clean, plain
+from bulletproof.monitor.redaction import MESSAGE, Scrubber, clean, plain
 from bulletproof.monitor.rows import ErrorKey, ErrorRow, Rows
 from bulletproof.monitor.series import FINE, MINUTE
 from bulletproof.monitor.tally import OTHER, Cell, Cells, Problem, Problems, Seen, name_of, severity_of, worse
 
-BURST = 2000
-PER_SECOND = 200.0
+BURST = 200_000.0
+"""Characters of new texts that may be looked at on one occasion, 2,000 messages or so ..."""
+PER_SECOND = 20_000.0
+"""... and in the long run: less than one percent of a processor."""
+_EACH = 60
 _REMEMBERED = 4096
 _NAMES = 1024
 _SERVICES = 100
 _SHORT = 300
 _CLEAN_EVERY = 10 * MINUTE
-
-_PENDING = 1024
+_PENDING = 2048
 _MERGED = 200
+_NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 _UNREAD: dict[str, Any] = {}
 """Stands for a context that nobody looked at."""
 
@@ -58,7 +62,7 @@ class Recorder:
         self._scrubber = Scrubber()
         self._is_fit = self._scrubber.cheaply
         self._fit_names: set[str] = set()
-        self._ration = float(BURST)
+        self._ration = BURST
         self._rationed = self._cleaned = self._born = clock()
         self._edge = float("-inf")
         self._dropped = 0
@@ -187,7 +191,6 @@ class Recorder:
             self._failed += 1
 
     def _meet(self, error_type: object, service: object, severity: object, message: object, code: object) -> Seen:
-        raw = (error_type, service, severity, message, code)
         text = plain(message)
         names = (plain(error_type), plain(service), plain(severity), "" if code is None else plain(code))
         # A text with a secret in it must not stay in memory, not even as a key: its hash stands for it.
@@ -195,29 +198,33 @@ class Recorder:
         seen = self._seen.get(hashed)
         if seen is not None:
             return seen
+        shape = hash((*names, text.translate(_NO_DIGITS), "shape"))
         at, wall = self._clock(), self._wall()
-        if not self._take(at):
-            fit = tuple(name if name in self._fit_names else name and OTHER for name in names)
-            with self._lock:
-                return self._cells.get(fit[0], fit[1], severity_of(names[2]), fit[3]).unread
+        if not self._take(at, min(len(text), MESSAGE)):
+            return self._seen.get(shape) or self._unread(names)
         fit_names = (self._fit(names[0]), self._fit(names[1]), severity_of(names[2]), names[3] and self._fit(names[3]))
         fit_text = clean(text)
         template = template_of(fit_text)
-        harmless = (
-            fit_text == message
-            and len(fit_text) <= _SHORT
-            and all(type(part) is str for part in raw[:4])
-            and (code is None or type(code) is str)
-            and fit_names == names
-        )
+        plain_texts = type(message) is str and type(error_type) is type(service) is type(severity) is str
+        harmless = plain_texts and fit_text == message and len(fit_text) <= _SHORT and fit_names == names
+        harmless = harmless and (code is None or type(code) is str)
         with self._lock:
+            if at >= self._edge:
+                self._drain()
             cell = self._cells.get(*fit_names)
             problem = self._problem(cell, template, fit_text, at, wall)
             if len(self._seen) >= _REMEMBERED:
                 self._trim()
             seen = Seen(cell, problem, fit_text)
-            self._seen[raw if harmless else hashed] = seen
+            self._seen[(error_type, service, severity, message, code) if harmless else hashed] = seen
+            self._seen[shape] = Seen(cell, problem, fit_text, shown=False)
             return seen
+
+    def _unread(self, names: tuple[str, ...]) -> Seen:
+        """Return what counts a message that nobody looked at, by those of its names that are known to be fit."""
+        error_type, service, _, code = (name if name in self._fit_names else name and OTHER for name in names)
+        with self._lock:
+            return self._cells.get(error_type, service, severity_of(names[2]), code).unread
 
     def _fit(self, name: str) -> str:
         fit = name_of(name)
@@ -227,17 +234,21 @@ class Recorder:
             self._fit_names.add(name)
         return fit
 
-    def _take(self, at: float) -> bool:
-        """Take one ration of work on a text."""
-        self._ration = min(float(BURST), self._ration + max(at - self._rationed, 0.0) * PER_SECOND)
+    def _take(self, at: float, characters: int) -> bool:
+        """Take a ration of the work on texts."""
+        self._ration = min(BURST, self._ration + max(at - self._rationed, 0.0) * PER_SECOND)
         self._rationed = at
-        if self._ration < 1:
+        if self._ration <= 0:
             return False
-        self._ration -= 1
+        self._ration -= characters + _EACH
         return True
 
     def _scrub(self, context: dict[str, Any]) -> dict[str, Any] | None:
-        return self._scrubber.fully(context) if self._take(self._clock()) else _UNREAD
+        if not self._take(self._clock(), 0):
+            return _UNREAD
+        fit, characters = self._scrubber.fully(context)
+        self._ration -= characters
+        return fit
 
     def _problem(self, cell: Cell, template: str, text: str, at: float, wall: float) -> Problem:
         fingerprint = fingerprint_of(cell.error_type, cell.service, cell.code, template)
@@ -251,12 +262,15 @@ class Recorder:
             problem = self._problems.add(Problem(fingerprint, template, *names, text, first=wall, last=wall, born=at))
         return problem
 
-    def _revive(self, seen: Seen, at: float, wall: float) -> Seen:
-        """Give a message a place again whose row was dropped while a thread was about to count it."""
-        cell = self._cells.get(*seen.cell.names)
-        if seen.problem is None:
+    def _placed(self, seen: Seen, at: float, wall: float) -> Seen:
+        """Return the same, in rows that still exist: they may have been dropped since it was recorded."""
+        cell, problem = seen.cell, seen.problem
+        if cell in self._cells and (problem is None or problem in self._problems):
+            return seen
+        cell = self._cells.get(*cell.names)
+        if problem is None:
             return cell.unread
-        return Seen(cell, self._problem(cell, seen.problem.template, seen.message, at, wall), seen.message)
+        return Seen(cell, self._problem(cell, problem.template, seen.message, at, wall), seen.message, seen.shown)
 
     # Counting and forgetting
 
@@ -265,14 +279,14 @@ class Recorder:
         with self._lock:
             batch = [self._pending.popleft() for _ in range(len(self._pending))]
             at = self._clock()
-            if batch and batch[-1][1] >= self._edge:
-                # Rare: a batch that spans minutes.
-                for event in batch:
-                    if event[1] >= self._edge:
-                        self._turn(event[1])
-                    self._count([event])
-            else:
+            if not batch or batch[-1][1] < self._edge:
                 self._count(batch)
+            else:
+                for _, minute in groupby(batch, key=lambda event: event[1] // MINUTE):
+                    events = list(minute)
+                    if events[-1][1] >= self._edge:
+                        self._turn(events[-1][1])
+                    self._count(events)
             for service, operations in self._operations.items():
                 ok, failed = operations.fold()
                 if self._unshared is not None and (ok or failed):
@@ -286,25 +300,24 @@ class Recorder:
         if len(latest) == 1:
             self._settle(batch[-1], len(batch))
         else:
-            numbers = Counter(event[0] for event in batch)
+            numbers = Counter(map(itemgetter(0), batch))
             for seen, event in latest.items():
                 self._settle(event, numbers[seen])
-        self._ring.extend(event for event in batch if event[3] is not _UNREAD and event[0].problem is not None)
+        self._ring.extend(event for event in batch if event[3] is not _UNREAD and event[0].shown)
 
     def _settle(self, event: _Event, number: int) -> None:
         seen, at, wall, sample = event
-        if seen.gone:
-            seen = self._revive(seen, at, wall)
+        seen = self._placed(seen, at, wall)
         seen.hits += number
         seen.cell.series.add(at, number)
         problem = seen.problem
         if problem is not None:
             problem.series.add(at, number)
             problem.last = max(problem.last, wall)
-            problem.message = seen.message
             problem.severity = worse(problem.severity, seen.cell.severity)
-            if sample and sample is not _UNREAD:
-                problem.context = sample
+            if seen.shown:
+                problem.message = seen.message
+                problem.context = sample or problem.context
         if self._unshared is not None:
             template, context = (problem.template, problem.context) if problem is not None else (OTHER, {})
             cell = seen.cell
@@ -330,8 +343,7 @@ class Recorder:
         self._drain()
         often = [(key, seen) for key, seen in self._seen.items() if seen.hits > 1][-_REMEMBERED // 2 :]
         kept = dict(often)
-        for key, seen in self._seen.items():
-            seen.gone = key not in kept
+        for seen in kept.values():
             seen.hits = 0
         self._seen = kept
 
@@ -339,7 +351,6 @@ class Recorder:
         """Forget messages whose rows are gone."""
         for key, seen in list(self._seen.items()):
             if seen.problem not in self._problems or seen.cell not in self._cells:
-                seen.gone = True
                 del self._seen[key]
 
     def _operations_of(self, service: str) -> Operations:

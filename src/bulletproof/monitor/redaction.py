@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
@@ -11,21 +12,24 @@ from uuid import UUID
 from bulletproof.errors.text import redact
 
 MASK = "***"
-SCANNED = 2000
-"""Characters of a text that are looked at; what follows is cut off first."""
 MESSAGE = 1000
 """Characters of a message that are kept."""
+_MARGIN = 250
+"""Characters beyond what is kept that are looked at, too: a secret may begin in the one and end in the other."""
+SCANNED = MESSAGE + 2 * _MARGIN
 NAME = 100
 VALUE = 300
 DEPTH = 4
 ENTRIES = 20
 NODES = 100
 """Values kept of one context, all levels together."""
+TEXTS = 4000
+"""Characters kept of one context, all texts together."""
 
 _SENSITIVE = re.compile(
-    r"passw|passphrase|passcode|pwd|secret|token|authori[sz]ation|api[-_ .]?key|access[-_ .]?key|private[-_ .]?key"
-    r"|encryption[-_ .]?key|signing[-_ .]?key|cookie|credential|bearer|jwt|session[-_ .]?(?:id|key)|signature|csrf|xsrf"
-    r"|card[-_ .]?(?:number|no\b|num)|credit[-_ .]?card|\bcvv|\bcvc|\bssn\b|social[-_ .]?security|iban"
+    r"passw|passphrase|passcode|pwd|secret|token(?!iz)|authori[sz]ation|cookie"
+    r"|(?:api|access|private|encryption|signing)[-_ .]?key|credential|bearer|jwt|session[-_ .]?(?:id|key)|signature"
+    r"|csrf|xsrf|card[-_ .]?(?:number|no\b|num)|credit[-_ .]?card|\bcvv|\bcvc|\bssn\b|social[-_ .]?security|iban"
     r"|(?:^|[-_ .])(?:auth|pin|otp|totp|mfa|pw|pass|key|sid)$",
     re.IGNORECASE,
 )
@@ -52,9 +56,15 @@ def plain(value: object, limit: int = SCANNED) -> str:
     if type(value) is str:
         return value[:limit]
     try:
-        if issubclass(type(value), str):
+        kind = type(value)
+        if issubclass(kind, str):
             return str.__str__(value)[:limit]
-        # An object of somebody else's: even a text that it gives may be a str with a mind of its own.
+        if issubclass(kind, Enum):
+            return plain(value._value_, limit)  # type: ignore[attr-defined]
+        if issubclass(kind, (list, tuple, dict, set, frozenset)) or kind.__str__ is object.__str__:
+            # Their text is made of somebody's repr, which may hold anything.
+            return f"<{_class_of(value)}>"
+        # Even a text that it gives may be a str with a mind of its own.
         return str.__str__(str(value))[:limit]
     except KeyboardInterrupt:
         raise
@@ -80,7 +90,8 @@ def clean(text: str, limit: int = MESSAGE) -> str:
         >>> clean("bob@example.com paid with 4111 1111 1111 1111, token=abc")
         '*** paid with ***, token=***'
     """
-    text = text[:SCANNED]
+    if len(text) > limit + _MARGIN:
+        text = _cut(text, limit + _MARGIN)
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
     if not text.isprintable():
@@ -90,6 +101,13 @@ def clean(text: str, limit: int = MESSAGE) -> str:
         text = _E_MAIL.sub(MASK, text)
     text = _CARD.sub(_mask_card, text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _cut(text: str, limit: int) -> str:
+    # Half a secret is not recognised, so no word is cut in two.
+    text = text[:limit]
+    word = max(text.rfind(" ", -_MARGIN), text.rfind("\n", -_MARGIN))
+    return (text[:word] if word >= 0 else text[:-_MARGIN]) + "…"
 
 
 def _mask_card(match: re.Match[str]) -> str:
@@ -142,29 +160,32 @@ class Scrubber:
             return False
         return True
 
-    def fully(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the context made fit: bounded in depth, entries and size, secrets masked."""
-        budget = [NODES]
-        return self._mapping(context, DEPTH, budget)
+    def fully(self, context: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """Return the context made fit and how many characters had to be looked at."""
+        left = _Left(NODES, TEXTS)
+        return self._mapping(context, DEPTH, left), TEXTS - left.characters
 
-    def _mapping(self, mapping: Mapping[Any, Any], depth: int, budget: list[int]) -> dict[str, Any]:
+    def _mapping(self, mapping: Mapping[Any, Any], depth: int, left: "_Left") -> dict[str, Any]:
         fit: dict[str, Any] = {}
-        left = len(mapping)
-        # A subclass may override items(); the real one is asked.
+        # A subclass may override its methods; the real ones are asked.
+        size = dict.__len__(mapping)  # type: ignore[arg-type]
         items: Iterable[tuple[Any, Any]] = dict.items(mapping)  # type: ignore[arg-type]
-        for key, value in items:
-            if len(fit) >= ENTRIES or budget[0] <= 0:
-                fit["…"] = f"{left} more"
+        for number, (key, value) in enumerate(items):
+            if number >= ENTRIES or left.nothing:
+                fit["…"] = f"{size - number} more"
                 break
-            left -= 1
-            budget[0] -= 1
-            name = self._key(key)
-            fit[name] = MASK if self._sensitive(name) else self._value(value, depth, budget)
+            left.nodes -= 1
+            name = self._key(key, left)
+            fit[name] = MASK if self._sensitive(name) else self._value(value, depth, left)
         return fit
 
-    def _key(self, key: object) -> str:
+    def _key(self, key: object, left: "_Left") -> str:
         if issubclass(type(key), str):
-            return clean(plain(key, NAME), NAME)
+            name = plain(key, NAME)
+            if name not in self._keys:
+                left.characters -= len(name)
+                name = clean(name, NAME)
+            return name
         return plain(key, NAME) if type(key) in (int, float, bool, type(None)) else f"<{_class_of(key)}>"
 
     def _sensitive(self, name: str) -> bool:
@@ -176,7 +197,7 @@ class Scrubber:
             self._keys[name] = known
         return known
 
-    def _value(self, value: object, depth: int, budget: list[int]) -> Any:
+    def _value(self, value: object, depth: int, left: "_Left") -> Any:
         kind = type(value)
         if value is None or kind is bool:
             return value
@@ -185,39 +206,56 @@ class Scrubber:
         if kind is float:
             return value if abs(value) <= 1e308 else str(value)  # type: ignore[arg-type]
         if issubclass(kind, str):
-            return self._text(plain(value))
+            return self._text(plain(value, VALUE + 2 * _MARGIN), left)
         if issubclass(kind, (bytes, bytearray, memoryview)):
             return f"<{len(value)} bytes>"  # type: ignore[arg-type]
         if kind in _SHOWN_AS_TEXT:
-            return self._text(str(value))
+            return self._text(str(value), left)
         if issubclass(kind, (dict, list, tuple, set, frozenset)):
-            return self._container(value, kind, depth, budget)
+            return self._container(value, kind, depth, left)
         # Its repr may hold anything, take for ever or raise: the class has to do.
         return f"<{_class_of(value)}>"
 
-    def _container(self, value: Any, kind: type, depth: int, budget: list[int]) -> Any:
+    def _container(self, value: Any, kind: type, depth: int, left: "_Left") -> Any:
         if depth <= 1:
             return f"<{_class_of(value)}>"
         if issubclass(kind, dict):
-            return self._mapping(value, depth - 1, budget)
+            return self._mapping(value, depth - 1, left)
         base: Any = next(base for base in (list, tuple, set, frozenset) if issubclass(kind, base))
         fit: list[Any] = []
         size = base.__len__(value)
         for number, item in enumerate(base.__iter__(value)):
-            if number >= ENTRIES or budget[0] <= 0:
+            if number >= ENTRIES or left.nothing:
                 fit.append(f"… {size - number} more")
                 break
-            budget[0] -= 1
-            fit.append(self._value(item, depth - 1, budget))
+            left.nodes -= 1
+            fit.append(self._value(item, depth - 1, left))
         return fit
 
-    def _text(self, text: str) -> str:
+    def _text(self, text: str, left: "_Left") -> str:
+        if text in self._texts:
+            return text
+        left.characters -= len(text)
         fit = clean(text, VALUE)
         if fit == text and len(text) <= 64:
             if len(self._texts) >= self._REMEMBERED:
                 self._texts.clear()
             self._texts[text] = None
         return fit
+
+
+class _Left:
+    """How much more of a context may be looked at."""
+
+    __slots__ = ("characters", "nodes")
+
+    def __init__(self, nodes: int, characters: int) -> None:
+        self.nodes = nodes
+        self.characters = characters
+
+    @property
+    def nothing(self) -> bool:
+        return self.nodes <= 0 or self.characters <= 0
 
 
 def _number(value: int) -> int | str:

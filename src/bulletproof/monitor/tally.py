@@ -17,20 +17,13 @@ _CELLS = 1000
 class Cell:
     """How many errors of one type, service, severity and code there were."""
 
-    __slots__ = ("code", "error_type", "series", "service", "severity", "unread")
+    __slots__ = ("code", "error_type", "names", "series", "service", "severity", "unread")
 
     def __init__(self, error_type: str, service: str, severity: str, code: str) -> None:
-        self.error_type = error_type
-        self.service = service
-        self.severity = severity
-        self.code = code
+        self.names = (error_type, service, severity, code)
+        self.error_type, self.service, self.severity, self.code = self.names
         self.series = Series()
-        self.unread = Seen(self, None, "")
-
-    @property
-    def names(self) -> tuple[str, str, str, str]:
-        """What it counts."""
-        return self.error_type, self.service, self.severity, self.code
+        self.unread = Seen(self, None, "", shown=False)
 
 
 class Cells:
@@ -81,7 +74,6 @@ class Cells:
         empty = [cell for cell in self._cells.values() if not cell.series.kept]
         for cell in empty:
             del self._cells[cell.names]
-            cell.unread.gone = True
         if empty:
             for kind, names in self._names.items():
                 names.intersection_update({getattr(cell, kind) for cell in self._cells.values()})
@@ -128,14 +120,14 @@ class Problem:
 class Seen:
     """A message that was seen before: which rows count it when it comes again."""
 
-    __slots__ = ("cell", "gone", "hits", "message", "problem")
+    __slots__ = ("cell", "hits", "message", "problem", "shown")
 
-    def __init__(self, cell: Cell, problem: Problem | None, message: str) -> None:
+    def __init__(self, cell: Cell, problem: Problem | None, message: str, shown: bool = True) -> None:
         self.cell = cell
         self.problem = problem
         self.message = message
+        self.shown = shown
         self.hits = 0
-        self.gone = False
 
 
 class Problems:
