@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from bulletproof.resilience.backoff import require
 from bulletproof.resilience.callables import either, kind_of, name_of
 from bulletproof.resilience.deadlines import Clock
-from bulletproof.resilience.pausing import Sleep, pause_async
+from bulletproof.resilience.pausing import Sleep, sleep_async
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,7 +118,7 @@ class Hedge:
         try:
             while True:
                 if timer is None and extra < self.max_extra:
-                    timer = _task(pause_async(delay, self._sleep))
+                    timer = _task(sleep_async(delay, self._sleep))
                 waited = racers if timer is None else {*racers, timer}
                 done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 for racer in racers & done:

@@ -75,9 +75,12 @@ async def pause_async(seconds: float, sleep: Sleep | None = None) -> None:
         seconds: How long.
         sleep: What waits; ``asyncio.sleep`` by default.
     """
-    if _left_out(seconds):
-        await asyncio.sleep(0)
-    elif sleep is None or sleep is time.sleep:
+    await (asyncio.sleep(0) if _left_out(seconds) else sleep_async(seconds, sleep))
+
+
+async def sleep_async(seconds: float, sleep: Sleep | None = None) -> None:
+    """Do as ``pause_async``, inside ``no_waits`` too."""
+    if sleep is None or sleep is time.sleep:
         await asyncio.sleep(seconds)
     else:
         result = sleep(seconds)

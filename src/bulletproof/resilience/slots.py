@@ -80,12 +80,19 @@ class Slots:
         """Take a place, waiting in this thread if need be.
 
         Raises:
-            OverloadedError: The queue is full, or the wait was too long.
+            OverloadedError: The queue is full, or the wait was too long, or it would block an event loop.
             DeadlineExceededError: The caller's deadline came first.
         """
         waiter = self._take(_Thread)
         if waiter is None:
             return
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001
+            self._abandon(waiter)
+            raise OverloadedError(
+                f"{self.name}: no place is free, and plain code must not wait for one in the thread of an event loop",
+                hint="Use it with a coroutine function or `async with`, or call from another thread.",
+                retry_after=self.retry_after,
+            )
         allowed, last = self._patience()
         try:
             waiter.event.wait(allowed)

@@ -5,12 +5,24 @@ import threading
 
 import pytest
 
-from bulletproof.resilience import Hedge, deadline, remaining
+from bulletproof.resilience import Hedge, deadline, no_waits, remaining
 
 
 async def test_a_fast_answer_needs_no_second_call(script):
     ask = script("answer")
     assert await Hedge(delay=60).call(ask.coroutine) == "answer"
+    assert ask.runs == 1
+
+
+async def test_no_waits_does_not_make_every_call_twice(script):
+    ask = script("answer")
+
+    async def slow():
+        await asyncio.sleep(0.001)
+        return ask.plain()
+
+    with no_waits():
+        assert await Hedge(delay=60).call(slow) == "answer"
     assert ask.runs == 1
 
 
