@@ -61,16 +61,17 @@ class Gate(Block):
     """
 
     __slots__ = (
+        "__weakref__",
         "_clock",
         "_draw",
         "_lock",
         "_now",
-        "_on_hold",
         "_sleep",
         "_until",
         "_waiting",
         "interval",
         "max_wait",
+        "on_hold",
         "service",
     )
 
@@ -91,7 +92,7 @@ class Gate(Block):
         self.service = service
         self.max_wait = max_wait
         self.interval = interval
-        self._on_hold = on_hold
+        self.on_hold = on_hold
         self._clock = clock
         self._now = now
         self._sleep = sleep
@@ -116,9 +117,9 @@ class Gate(Block):
             ValueError: ``seconds`` is not above 0.
         """
         require("seconds", seconds, seconds > 0, "above 0 seconds")
-        if self._extend(seconds) and self._on_hold is not None:
+        if self._extend(seconds) and self.on_hold is not None:
             try:
-                self._on_hold(self.service, self._now() + timedelta(seconds=seconds))
+                self.on_hold(self.service, self._now() + timedelta(seconds=seconds))
             except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
                 _log.exception("the hold of %s could not be published; other processes do not know of it", self.service)
 
