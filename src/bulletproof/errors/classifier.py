@@ -8,7 +8,7 @@ from bulletproof.errors.codes import CODES, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
 from bulletproof.errors.headers import Now, retry_after_of, told_of
 from bulletproof.errors.http import STATUS_ATTRIBUTES, judge_remote, judge_status
-from bulletproof.errors.reading import links, module_of, mro_of, of_database, qualified_name, read, text_of
+from bulletproof.errors.reading import links, module_of, mro_of, qualified_name, raised_by, read, text_of
 from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked, on_change, rules_for
 from bulletproof.errors.taxonomy import AIError, InputValidationError
 from bulletproof.errors.text import LIMIT, brief, one_line
@@ -58,13 +58,30 @@ class _Quick(NamedTuple):
         fixed: The finished fields of the diagnosis.
         wording: The function of the text that may overrule them.
         network: Whether the traceback may overrule them.
-        ours: Whether it is an ``AIError``, which brings most fields along.
+        by_code: For an ``AIError`` the fields by its code; None for all others.
     """
 
     fixed: dict[str, Any]
     wording: Callable[[str], Verdict | None] | None
     network: bool
-    ours: bool
+    by_code: "_ByCode | None"
+
+
+class _ByCode(dict[str, dict[str, Any]]):
+    """For one of our own classes the fields that follow from class and code, made when a code is first met."""
+
+    def __init__(self, cls: type, name: str) -> None:
+        self.neutral = issubclass(cls, InputValidationError)
+        self.name = name
+
+    def __missing__(self, code: str) -> dict[str, Any]:
+        fields = self[code] = {
+            **_blank[code],
+            "counts_as_failure": not (self.neutral or CODES[code].error_type is ErrorType.VALIDATION),
+            "exception_chain": (self.name,),
+            "rule": self.name,
+        }
+        return fields
 
 
 _plans: dict[type, _Plan] = {}
@@ -112,7 +129,7 @@ def _at_once(error: BaseException) -> Diagnosis | None:
     plan = _quick.get(type(error))
     if plan is None or error.__cause__ is not None or error.__context__ is not None:
         return None
-    fixed, wording, network, ours = plan
+    fixed, wording, network, by_code = plan
     own = error.__dict__
     text = str(error)
     if len(text) > LIMIT:
@@ -120,23 +137,23 @@ def _at_once(error: BaseException) -> Diagnosis | None:
     details = brief(text)
     diagnosis = _new(Diagnosis)
     fields = diagnosis.__dict__
-    if ours:
+    if by_code is not None:
         if "\n" in text or not details:
             return None
-        fields.update(_blank[own["code"]])
+        fields.update(by_code[own["code"]])
         fields["retryable"] = own["retryable"]
-        retry_after = own["retry_after"]
-        fields["retry_after"] = retry_after if retry_after is None or retry_after > 0 else None
         fields["hint"] = own["hint"]
-        fields["counts_as_failure"] = fields["error_type"] != "validation_error" and fixed["counts_as_failure"]
-        fields["exception_chain"] = fixed["exception_chain"]
-        fields["rule"] = fixed["rule"]
+        retry_after = own["retry_after"]
+        if retry_after is not None:
+            if not retry_after > 0:
+                return None
+            fields["retry_after"] = retry_after
     else:
         if own and not _CARRIED.isdisjoint(own):
             return None
         if wording is not None and wording(text) is not None:
             return None
-        if network and error.__traceback__ is not None and of_database(error):
+        if network and error.__traceback__ is not None and raised_by(error) == "database":
             return None
         fields.update(fixed)
     if details:
@@ -205,7 +222,7 @@ def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, 
                 opinion = rule.wording(text_of(error)[:_SCANNED]) or rule.verdict
             elif rule.remote and rule.verdict is not None:
                 opinion = judge_remote(error, rule.verdict)
-            elif rule.network and of_database(error):
+            elif rule.network and raised_by(error) == "database":
                 opinion = "database_unavailable"
             if isinstance(opinion, BaseException):
                 return rule.name + notes, opinion
@@ -353,14 +370,12 @@ def _quick_of(cls: type, plan: _Plan) -> _Quick | None:
     if BaseExceptionGroup in mro_of(cls):
         return None
     if plan.ours:
-        verdict = Verdict("internal_error", details=plan.name, counts=not issubclass(cls, InputValidationError))
-        rule = Rule(plan.name)
-    elif plan.carries or rule.remote or rule.judge or rule.verdict is None or rule.verdict.details is not None:
+        return _Quick({}, None, False, _ByCode(cls, plan.name))
+    if plan.carries or rule.remote or rule.judge or rule.verdict is None or rule.verdict.details is not None:
         return None
-    else:
-        verdict = rule.verdict._replace(details=f"{plan.name} without a message")
+    verdict = rule.verdict._replace(details=f"{plan.name} without a message")
     fixed = vars(_diagnosis(_Found(Exception(), verdict, rule.name), (plan.name,)))
-    return _Quick(fixed, rule.wording, rule.network, plan.ours)
+    return _Quick(fixed, rule.wording, rule.network, None)
 
 
 def _forget() -> None:

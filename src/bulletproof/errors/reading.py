@@ -72,25 +72,30 @@ def links(error: BaseException) -> tuple[BaseException | None, BaseException | N
     return cause, (None if cause is not None or _suppressed(error) else _context(error))
 
 
-def of_database(error: BaseException) -> bool:
-    """Whether a database driver raised the exception: the drivers let the errors of their sockets through as they are.
+def raised_by(error: BaseException) -> str:
+    """Say whose code raised a built-in exception: ``database``, ``image`` or nobody's in particular.
 
-    The traceback tells: the innermost frame that is no network plumbing belongs to a driver.
+    Database drivers let the errors of their sockets through as they are, and Pillow says of a broken file what Python
+    has a class for. The traceback tells: its innermost frame that is no plumbing.
     """
-    owner = False
+    owner = ""
     link: TracebackType | None = _traceback(error)
-    for _ in range(_FRAMES):
-        if link is None:
-            break
-        driver = _is_driver(str(link.tb_frame.f_globals.get("__name__")))
-        if driver is not None:
-            owner = driver
+    left = _FRAMES
+    while link is not None and left:
+        kind = _owner(link.tb_frame.f_globals.get("__name__"))
+        if kind is not None:
+            owner = kind
         link = link.tb_next
+        left -= 1
     return owner
 
 
 @lru_cache(maxsize=4096)
-def _is_driver(module: str) -> bool | None:
-    """Whether a module belongs to a database driver; None for what lies beneath every library."""
-    package = module.partition(".")[0]
-    return None if package in _BENEATH else package in _DATABASES
+def _owner(module: object) -> str | None:
+    """Return what kind of library a module belongs to; None for what lies beneath every library."""
+    package, _, rest = str(module).partition(".")
+    if package in _BENEATH:
+        return None
+    if package == "PIL" and (not rest or rest == "ImageFile" or rest.endswith("Plugin")):
+        return "image"
+    return "database" if package in _DATABASES else ""

@@ -96,9 +96,13 @@ class AIError(Exception):
         return self.spec.error_type
 
     def __str__(self) -> str:
-        if not self.where:
+        where = self.where
+        if not where:
             return self.message
-        place = ", ".join([f"{key} {value}" for key, value in self.where.items()])
+        if len(where) == 1:  # by far the most common, and this is asked for often
+            [(key, value)] = where.items()
+            return f"{self.message} ({key} {value})"
+        place = ", ".join([f"{key} {value}" for key, value in where.items()])
         return f"{self.message} ({place})"
 
     def at(self, **where: Any) -> Self:

@@ -3,7 +3,7 @@
 import errno
 import re
 
-from bulletproof.errors.reading import of_database, read, text_of
+from bulletproof.errors.reading import raised_by, read, text_of
 from bulletproof.errors.registry import Verdict, family, register, rule
 from bulletproof.errors.rules.wording import worded
 
@@ -108,6 +108,8 @@ def os_error(error: BaseException) -> Verdict | None:
         match = re.match(r"\[Errno (\d+)\]", text)
         number = int(match[1]) if match else None
     if number is None:
+        if raised_by(error) == "image":
+            return Verdict("corrupted_image")
         return worded(text[:4000]) or Verdict("io_error", defer="context")
     code = _CODE_OF_ERRNO.get(number, "io_error")
-    return Verdict("database_unavailable" if code.startswith("service_") and of_database(error) else code)
+    return Verdict("database_unavailable" if code.startswith("service_") and raised_by(error) == "database" else code)

@@ -56,7 +56,8 @@ _WORDS = {
     r"""
     image file is truncated|broken data stream when reading image|unrecognized data stream contents
     cannot identify image
-    broken png|truncated png|not a png file|truncated jpeg
+    broken png|truncated png|not a png file|truncated jpeg|truncated file read|cannot load this image
+    when reading image file|not enough image data|eof while reading header|token too long in file header
     """: Verdict("corrupted_image"),
     r"""
     compressed file ended before
