@@ -17,6 +17,8 @@ from bulletproof.resilience.pausing import Sleep, pause, pause_async
 
 _log = logging.getLogger("bulletproof.resilience")
 
+_NEWS = 0.1  # seconds by which a hold must grow to be told to others: many calls meet the same limit together
+
 
 def utc_now() -> datetime:
     """Return the present moment, with its zone."""
@@ -117,7 +119,7 @@ class Gate(Block):
             ValueError: ``seconds`` is not above 0.
         """
         require("seconds", seconds, seconds > 0, "above 0 seconds")
-        if self._extend(seconds) and self.on_hold is not None:
+        if self._extend(seconds) > _NEWS and self.on_hold is not None:
             try:
                 self.on_hold(self.service, self._now() + timedelta(seconds=seconds))
             except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
@@ -202,12 +204,14 @@ class Gate(Block):
             )
         return self.turn()
 
-    def _extend(self, seconds: float) -> bool:
+    def _extend(self, seconds: float) -> float:
+        """Move the end of the hold if it becomes later; return by how many seconds."""
         with self._lock:
-            until = self._clock() + seconds
-            if self._until is not None and until <= self._until:
-                return False
-            if self._until is None or self._until <= self._clock():
+            now = self._clock()
+            before = now if self._until is None else max(now, self._until)
+            if now + seconds <= before:
+                return 0.0
+            if before == now:
                 self._waiting = 0
-            self._until = until
-            return True
+            self._until = now + seconds
+            return self._until - before

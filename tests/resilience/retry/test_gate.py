@@ -111,6 +111,7 @@ def test_holds_are_published_once_and_those_observed_are_not(fake):
     gate = make(fake, on_hold=lambda service, until: published.append((service, until)))
     gate.hold(20)
     gate.hold(10)
+    gate.hold(20.01)
     gate.observe(fake.now() + timedelta(seconds=60))
     gate.observe(fake.now() - timedelta(seconds=60))
     assert published == [("llm", fake.now() + timedelta(seconds=20))]
