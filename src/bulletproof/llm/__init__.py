@@ -1,5 +1,6 @@
 """Talk to an LLM: any OpenAI-compatible server, with typed errors."""
 
+from bulletproof.llm.calls import LLMCall
 from bulletproof.llm.check import check_connection
 from bulletproof.llm.client import LLMClient, Message, Protection
 from bulletproof.llm.direct import call_openai_api
@@ -12,6 +13,7 @@ __all__ = [
     "PRICES",
     "Completion",
     "ErrorSink",
+    "LLMCall",
     "LLMClient",
     "Message",
     "Price",

@@ -1,6 +1,7 @@
 """An asynchronous client for any OpenAI-compatible server, which answers with a text or a typed error."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
@@ -8,9 +9,10 @@ from weakref import WeakKeyDictionary
 
 from bulletproof.errors import InputValidationError
 from bulletproof.llm.access import NO_KEY, LLMAccess, import_sdk
+from bulletproof.llm.calls import LLMCall, outcome_of
 from bulletproof.llm.dialect import Dialect
 from bulletproof.llm.failures import decoding, translating
-from bulletproof.llm.pricing import PRICES, Price
+from bulletproof.llm.pricing import PRICES, Price, Spending
 from bulletproof.llm.replies import Completion, check_ending, read_completion
 from bulletproof.llm.stream_checks import ChatStreamCheck
 from bulletproof.resilience import timeout
@@ -48,6 +50,7 @@ class LLMClient:
         prices: US dollars for a million tokens by model; others have an unknown cost.
         policy: Stands around each call; judges the SDK's own errors.
         client: A client of the SDK to use instead of one made from the arguments above; it is not closed.
+        on_call: Called with each call when it has ended, retries included.
 
     Raises:
         ConfigurationError: The address is none, there is no key for OpenAI, or the SDK is not installed.
@@ -68,7 +71,9 @@ class LLMClient:
         prices: Mapping[str, Price] = PRICES,
         policy: Protection | None = None,
         client: "AsyncOpenAI | None" = None,
+        on_call: Callable[[LLMCall], None] | None = None,
     ) -> None:
+        self.on_call = on_call
         if client is not None:
             base_url, api_key = str(client.base_url), client.api_key or NO_KEY
         self._access = LLMAccess(base_url, api_key, timeout)
@@ -207,6 +212,21 @@ class LLMClient:
         return client
 
     async def _exchange(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
+        started = time.perf_counter()
+        completion: Completion | None = None
+        problem: BaseException | None = None
+        try:
+            completion = await self._request(messages, options)
+            return completion
+        except BaseException as error:
+            problem = error
+            raise
+        finally:
+            if self.on_call is not None:
+                spending = completion.spending if completion is not None else Spending()
+                self.on_call(LLMCall(self.model, outcome_of(problem), time.perf_counter() - started, spending))
+
+    async def _request(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
         arguments: dict[str, Any] = {"model": self.model, "messages": list(messages), **options}
         async with timeout(self._access.timeout):
             with _sendable(), decoding(self.host):

@@ -18,6 +18,7 @@ from bulletproof.processor.answer import error_answer, success_answer
 from bulletproof.processor.defaults import default_analyzer, default_limits, default_store
 from bulletproof.processor.flow import ahead
 from bulletproof.processor.run import AnalysisRun
+from bulletproof.processor.stages import FileReport, Stages
 from bulletproof.processor.upload import CleanedUpload, ParsedUpload, TextList, open_source
 from bulletproof.settings import Settings, get_settings
 from bulletproof.store import ResultStore
@@ -60,6 +61,8 @@ class _Call:
     position: Callable[[], int] = lambda: 0
     close: Callable[[], None] = lambda: None
     run: AnalysisRun | None = None
+    stages: Stages = field(default_factory=Stages)
+    done: bool = False
 
 
 _call: ContextVar[_Call] = ContextVar("bulletproof_call")
@@ -77,6 +80,7 @@ class AIDataProcessor:
         monitor: Told of every failure; by default the one of this process.
         limits: Bounds on files and texts; by default those of the settings.
         clock: Monotonic seconds.
+        on_file: Called with what each file took, when it is done or broken off.
 
     Example:
         >>> import asyncio, tempfile
@@ -99,7 +103,9 @@ class AIDataProcessor:
         monitor: AIErrorMonitor | None = None,
         limits: IngestLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_file: Callable[[FileReport], None] | None = None,
     ) -> None:
+        self.on_file = on_file
         self.settings = settings if settings is not None else get_settings()
         self.monitor = monitor if monitor is not None else default_monitor()
         self.analyzer = analyzer if analyzer is not None else default_analyzer(self.settings, self.monitor)
@@ -132,15 +138,20 @@ class AIDataProcessor:
         call = _Call(options if options is not None else ProcessOptions())
         call.processing_id = processing_id = self._generate_processing_id()
         call.started = self._clock()
+        call.stages.clock = self._clock
         _call.set(call)
+        code = "cancelled"
         try:
             async with _deadline(call.options.timeout):
-                data = await self._validate_and_parse_file(file)
+                with call.stages.measure("validate"):
+                    data = await self._validate_and_parse_file(file)
                 call.stage = "clean"
-                cleaned_data = await self._clean_data(data)
+                with call.stages.measure("clean"):
+                    cleaned_data = await self._clean_data(data)
                 call.stage = "analyze"
                 analysis_results = await self._run_ai_analysis(cleaned_data)
                 call.run = AnalysisRun.of(analysis_results, self.analyzer)
+                call.run.stages = call.stages
                 call.stage = "store"
                 await self._store(processing_id, analysis_results)
                 call.stage = "answer"
@@ -148,13 +159,16 @@ class AIDataProcessor:
             if call.options.on_run is not None:
                 await asyncio.to_thread(call.options.on_run, call.run)
             self.monitor.record_success("processor")
+            code = "success"
         except Exception as error:  # noqa: BLE001 -- the one place where a failure becomes an answer
-            self._report(error, call)
+            code = self._report(error, call).code
             answer = self._format_error_response(processing_id, error)
         finally:
             if call.run is not None:
                 call.run.close()
             call.close()
+            call.done = True
+            self._tell(call, code)
         answer.setdefault("duration_ms", self._elapsed_ms(call))
         return answer
 
@@ -269,7 +283,8 @@ class AIDataProcessor:
 
     async def _try(self, work: Any) -> StoreError | None:
         try:
-            await work
+            with _current().stages.measure("store"):
+                await work
         except StoreError as error:
             return error
         return None
@@ -280,6 +295,14 @@ class AIDataProcessor:
 
     def _elapsed_ms(self, call: _Call) -> float:
         return round((self._clock() - call.started) * 1000, 1)
+
+    def _tell(self, call: _Call, code: str) -> None:
+        if self.on_file is None:
+            return
+        try:
+            self.on_file(call.stages.report(call.processing_id, code))
+        except Exception:
+            logger.exception("a hook failed; the file is answered all the same")
 
     def _report(self, error: Exception, call: _Call) -> Diagnosis:
         """Tell the monitor and the log, once; no file content goes into either."""
@@ -309,6 +332,12 @@ class AIDataProcessor:
             },
         )
         return diagnosis
+
+
+def log_context() -> dict[str, str]:
+    """Return the processing id and the stage of the file that this task works on; empty when it works on none."""
+    call = _call.get(None)
+    return {"processing_id": call.processing_id, "stage": call.stage} if call is not None and not call.done else {}
 
 
 def _current() -> _Call:

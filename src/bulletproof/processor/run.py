@@ -14,6 +14,7 @@ from bulletproof.analysis import Analysis, Analyzer, BatchAnalysis, Usage
 from bulletproof.errors import Diagnosis, InvalidFileError
 from bulletproof.ingest import Chunk, Record
 from bulletproof.processor.flow import ahead
+from bulletproof.processor.stages import Stages
 from bulletproof.processor.upload import CleanedUpload, TextList
 from bulletproof.store import RejectionRow, ResultRow
 
@@ -161,6 +162,7 @@ class AnalysisRun:
         self.store_problem: Diagnosis | None = None
         self.extra: dict[str, Any] = {}
         self.failure: Exception | None = None
+        self.stages = Stages()
         self._data = data
         self._labels = labels
         self._max_rejected_share = max_rejected_share
@@ -220,9 +222,10 @@ class AnalysisRun:
         if self._ready:
             yield self._ready, []
         try:
-            async with aclosing(ahead(self._data.chunks())) as chunks:
+            async with aclosing(ahead(self.stages.timed("clean", self._data.chunks()))) as chunks:
                 async for chunk in chunks:
-                    rows = await self._analyze(chunk)
+                    with self.stages.measure("analyze"):
+                        rows = await self._analyze(chunk)
                     rejections = [RejectionRow(*rejection) for rejection in chunk.rejections]
                     self.spool.append(rows)
                     self.tally.add(rows, rejections)
@@ -255,6 +258,7 @@ class AnalysisRun:
         if fresh:
             batch = await self.analyzer.analyze(list(fresh.values()), labels=self._labels)
             self._note(batch)
+            self.stages.model_calls.update({result.analyzer for result in batch.results})
             found.update(zip(fresh, batch.results, strict=True))
             self._remember(fresh, found)
         return [_result(record, found[key]) for key, record in zip(keys, chunk.records, strict=True)]
