@@ -200,6 +200,38 @@ class AIErrorMonitor(Recorder):
         )
         return list(islice(wanted, max(n, 0)))
 
+    def explain_error(self, fingerprint: str) -> dict[str, Any] | None:
+        """Return what is known of all errors with one fingerprint, in the whole retention.
+
+        Returns:
+            As a row of ``top_errors``, and ``timeline`` (counts of the last 60 minutes, the oldest first); None when
+            there are none, or too few to have a row.
+
+        Example:
+            >>> monitor = AIErrorMonitor()
+            >>> monitor.record_error("model_error", "ml", "high", "tensor 7 is empty")
+            >>> monitor.explain_error(monitor.recent(1)[0].fingerprint)["template"]
+            'tensor <num> is empty'
+        """
+        with self._lock:
+            at = self._drain()
+            problem = self._problems.find(fingerprint)
+            count = problem.series.since(at - self.retention_hours * HOUR) if problem is not None else 0
+            if problem is None or not count:
+                return None
+            end = (at // MINUTE + 1) * MINUTE
+            minutes = problem.series.between([end - MINUTE * back for back in range(60, -1, -1)])
+            return _row(problem, count) | {"timeline": minutes}
+
+    def own_counts(self) -> dict[tuple[str, str, str, str], int]:
+        """Return how many errors this process itself recorded, by type, service, severity and code.
+
+        The numbers only grow, but a row that was forgotten with the retention begins anew.
+        """
+        with self._lock:
+            self._drain()
+            return {cell.names: cell.own for cell in self._cells if cell.own}
+
     def timeline(self, hours: float = 1) -> list[dict[str, Any]]:
         """Return errors over time for a chart.
 

@@ -26,7 +26,7 @@ _NAMES = 1024
 _SERVICES = 100
 _SHORT = 300
 _CLEAN_EVERY = 10 * MINUTE
-_PENDING = 2048
+_PENDING = 512
 _MERGED = 200
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 _UNREAD: dict[str, Any] = {}
@@ -310,6 +310,7 @@ class Recorder:
         seen = self._placed(seen, at, wall)
         seen.hits += number
         seen.cell.series.add(at, number)
+        seen.cell.own += number
         problem = seen.problem
         if problem is not None:
             problem.series.add(at, number)

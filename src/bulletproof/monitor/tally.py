@@ -17,12 +17,13 @@ _CELLS = 1000
 class Cell:
     """How many errors of one type, service, severity and code there were."""
 
-    __slots__ = ("code", "error_type", "names", "series", "service", "severity", "unread")
+    __slots__ = ("code", "error_type", "names", "own", "series", "service", "severity", "unread")
 
     def __init__(self, error_type: str, service: str, severity: str, code: str) -> None:
         self.names = (error_type, service, severity, code)
         self.error_type, self.service, self.severity, self.code = self.names
         self.series = Series()
+        self.own = 0
         self.unread = Seen(self, None, "", shown=False)
 
 
