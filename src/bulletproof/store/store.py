@@ -297,17 +297,21 @@ class ResultStore:
         found = await self._runs(_RUN.where(runs.c.processing_id == processing_id)) if is_id(processing_id) else []
         return found[0] if found else None
 
-    async def recent_runs(self, limit: int = 20) -> list[RunRecord]:
+    async def recent_runs(self, limit: int = 20, *, owner: str | None = None) -> list[RunRecord]:
         """Return the complete runs, the last one first.
 
         Args:
             limit: At most so many.
+            owner: Only those of this owner; those of everybody when None.
 
         Raises:
             StoreError: The database cannot be used.
             InputValidationError: ``limit`` is below 1.
         """
-        return await self._runs(_RUN.order_by(runs.c.completed_at.desc(), runs.c.id.desc()).limit(checked_limit(limit)))
+        query = _RUN if owner is None else _RUN.where(runs.c.owner == clean(owner))
+        return await self._runs(
+            query.order_by(runs.c.completed_at.desc(), runs.c.id.desc()).limit(checked_limit(limit))
+        )
 
     async def get_results(self, processing_id: str, *, after: int = 0, limit: int = 1000) -> list[ResultRow]:
         """Return results of a complete run, ordered by row.
