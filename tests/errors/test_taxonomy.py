@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,12 @@ def test_what_is_worth_another_try_is_what_passes_by_itself() -> None:
         "bad_response", "circuit_open", "database_unavailable", "overloaded", "prediction_timeout", "rate_limited",
         "service_timeout", "service_unavailable", "too_many_requests",
     }  # fmt: skip
+
+
+def test_the_page_about_errors_lists_every_code_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    listed = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    for code, spec in CODES.items():
+        again = "yes" if spec.retryable else "no"
+        expected = f"| `{code}` | `{spec.error_type}` | {spec.http_status} | {spec.severity} | {again} | {spec.hint} |"
+        assert listed.get(code) == expected
