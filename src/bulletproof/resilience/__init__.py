@@ -15,7 +15,9 @@ from bulletproof.resilience.hedge import Hedge
 from bulletproof.resilience.pausing import no_waits
 from bulletproof.resilience.policy import Policy
 from bulletproof.resilience.rate_limit import RateLimit
+from bulletproof.resilience.registry import BreakerRegistry
 from bulletproof.resilience.retry import RetryPolicy, ai_api_retry
+from bulletproof.resilience.shared import Notice, SharedState, StateStore
 from bulletproof.resilience.state_machine import CircuitState
 from bulletproof.resilience.timelimit import timeout
 
@@ -23,6 +25,7 @@ __all__ = [
     "AIServiceCircuitBreaker",
     "AdaptiveLimit",
     "Backoff",
+    "BreakerRegistry",
     "Bulkhead",
     "CircuitConfig",
     "CircuitEvent",
@@ -31,11 +34,14 @@ __all__ = [
     "FallbackEvent",
     "Gate",
     "Hedge",
+    "Notice",
     "Policy",
     "RateLimit",
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",
+    "SharedState",
+    "StateStore",
     "ai_api_retry",
     "check_deadline",
     "deadline",

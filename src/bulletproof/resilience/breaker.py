@@ -13,7 +13,7 @@ from bulletproof.resilience.breaker_events import Listener, Listeners
 from bulletproof.resilience.breaker_guards import STREAMS, entered, guard, left, watch
 from bulletproof.resilience.breaker_parts import Inside, Ticket, Way, text_of
 from bulletproof.resilience.circuit_config import CircuitConfig
-from bulletproof.resilience.state_machine import Admission, CircuitState
+from bulletproof.resilience.state_machine import Admission, CircuitState, StateMachine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,16 +198,12 @@ class AIServiceCircuitBreaker:
         return False
 
     async def __aenter__(self) -> "AIServiceCircuitBreaker":
-        """Admit the block that follows, or raise ``CircuitOpenError``."""
-        entered(self)
-        return self
+        """As ``with``; a block of either kind may stand inside another, in threads and tasks at the same time."""
+        return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
+    async def __aexit__(self, *how: Any) -> Literal[False]:
         """Judge the block by the exception that ended it, if any."""
-        left(self, error)
-        return False
+        return self.__exit__(*how)
 
     # For those who build on it: a ticket before the call, handed back after it by exactly one of three methods.
 
@@ -244,9 +240,6 @@ class AIServiceCircuitBreaker:
 
     def succeeded(self, ticket: Ticket, result: Any = None) -> None:
         """Hand a ticket back after a call that returned ``result``."""
-        if ticket is self._fast:
-            next(ticket)
-            return
         judge = self.config.is_failure_result
         if judge is not None:
             try:
@@ -316,32 +309,35 @@ class AIServiceCircuitBreaker:
     # Operators.
 
     def force_open(self) -> None:
-        """Refuse every call until ``enable`` or ``reset``."""
-        self._put(CircuitState.FORCED_OPEN, "forced open by an operator")
+        """Refuse every call, until ``enable`` or ``reset``."""
+        self._change(lambda machine: machine.put(CircuitState.FORCED_OPEN, "forced open by an operator"))
 
     def disable(self) -> None:
         """Let every call through and open for nothing, until ``enable`` or ``reset``."""
-        self._put(CircuitState.DISABLED, "disabled by an operator")
+        self._change(lambda machine: machine.put(CircuitState.DISABLED, "disabled by an operator"))
 
     def shadow(self) -> None:
         """Let every call through and only tell listeners when it would have opened, until ``enable`` or ``reset``."""
-        self._put(CircuitState.SHADOW, "put into shadow mode by an operator")
+        self._change(lambda machine: machine.put(CircuitState.SHADOW, "put into shadow mode by an operator"))
 
     def enable(self) -> None:
         """End ``force_open``, ``disable`` or ``shadow``: closed, as if new. Otherwise nothing changes."""
-        inner = self._inner
-        if inner is None:
-            return
-        with inner.lock:
-            if inner.machine.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.SHADOW):
-                self._absorb(inner)
-                inner.machine.put(CircuitState.CLOSED, "enabled by an operator")
-                self._settle(inner)
-        self._tell(inner)
+        self._change(lambda machine: machine.release("enabled by an operator"))
 
     def reset(self) -> None:
         """Close it as if new, whatever its state. Counters over its whole life go on."""
-        self._put(CircuitState.CLOSED, "reset by an operator")
+        self._change(lambda machine: machine.put(CircuitState.CLOSED, "reset by an operator"))
+
+    def observe(self, state: CircuitState, *, open_for: float = 0.0, by_operator: bool = False, reason: str) -> None:
+        """Follow the breaker of the same name in another process; what an operator decided is undone by operators only.
+
+        Args:
+            state: The state there.
+            open_for: Seconds that are left of its open time.
+            by_operator: Whether an operator decided it.
+            reason: Why, for people.
+        """
+        self._change(lambda machine: machine.follow(state, self._clock(), open_for, reason, by_operator=by_operator))
 
     # Looking.
 
@@ -406,7 +402,7 @@ class AIServiceCircuitBreaker:
             }
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.service_name!r}: {self.state.value}>"
+        return f"<{type(self).__name__} {self.service_name!r}: {self.state}>"
 
     # Inside.
 
@@ -465,17 +461,14 @@ class AIServiceCircuitBreaker:
             ticket = inner.machine.record_admission(self._clock())
             self._settle(inner)
         if ticket is not None:
-            if error is not None:
-                self.failed(ticket, error)
-            else:
-                self._success(ticket)
+            self.conclude(ticket, error)
         self._tell(inner)
 
-    def _put(self, state: CircuitState, reason: str) -> None:
+    def _change(self, change: Callable[[StateMachine], bool]) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
             self._absorb(inner)
-            if inner.machine.put(state, reason):
+            if change(inner.machine):
                 self._settle(inner)
         self._tell(inner)
 

@@ -32,6 +32,7 @@ class CircuitState(StrEnum):
 
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 _FORCED_OPEN, _DISABLED, _SHADOW = CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.SHADOW
+_HELD = (_FORCED_OPEN, _DISABLED, _SHADOW)
 
 
 class Change(NamedTuple):
@@ -245,6 +246,10 @@ class StateMachine:
         self._move(state, reason, "operator")
         return True
 
+    def release(self, reason: str) -> bool:
+        """Take the circuit out of an operator's hands, if it is there."""
+        return self.state in _HELD and self.put(_CLOSED, reason)
+
     def follow(self, state: CircuitState, now: float, open_for: float, reason: str, *, by_operator: bool) -> bool:
         """Do what the circuit of the same name in another process did.
 
@@ -255,7 +260,7 @@ class StateMachine:
             reason: Why, for people.
             by_operator: Whether an operator decided it there; calls never undo what an operator decided here.
         """
-        if not by_operator and self.state in (_FORCED_OPEN, _DISABLED, _SHADOW):
+        if not by_operator and self.state in _HELD:
             return False
         if state is _OPEN:
             until = now + min(open_for, self.config.longest_open)

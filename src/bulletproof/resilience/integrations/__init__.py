@@ -1,0 +1,1 @@
+"""Bridges to other software, one file each; nothing imports them but you."""
