@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from bulletproof.errors import UnsupportedFormatError as UnsupportedFormatError
     from bulletproof.errors import Verdict as Verdict
     from bulletproof.errors import classify as classify
+    from bulletproof.errors import explain as explain
+    from bulletproof.errors import load_rules as load_rules
+    from bulletproof.errors import redact as redact
     from bulletproof.errors import register as register
     from bulletproof.errors import retry_after_of as retry_after_of
     from bulletproof.errors import rule as rule
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from bulletproof.ingest import load_training_data as load_training_data
     from bulletproof.ingest import read_training_data as read_training_data
     from bulletproof.llm import call_openai_api as call_openai_api
+    from bulletproof.llm import wrap as wrap
     from bulletproof.monitor import AIErrorMonitor as AIErrorMonitor
     from bulletproof.monitor import ErrorEvent as ErrorEvent
     from bulletproof.monitor import default_monitor as default_monitor
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from bulletproof.resilience import AdaptiveLimit as AdaptiveLimit
     from bulletproof.resilience import AIServiceCircuitBreaker as AIServiceCircuitBreaker
     from bulletproof.resilience import Backoff as Backoff
+    from bulletproof.resilience import BreakerRegistry as BreakerRegistry
     from bulletproof.resilience import Bulkhead as Bulkhead
     from bulletproof.resilience import CircuitConfig as CircuitConfig
     from bulletproof.resilience import CircuitEvent as CircuitEvent
@@ -70,11 +75,14 @@ if TYPE_CHECKING:
     from bulletproof.resilience import FallbackEvent as FallbackEvent
     from bulletproof.resilience import Gate as Gate
     from bulletproof.resilience import Hedge as Hedge
+    from bulletproof.resilience import Notice as Notice
     from bulletproof.resilience import Policy as Policy
     from bulletproof.resilience import RateLimit as RateLimit
     from bulletproof.resilience import RetryBudget as RetryBudget
     from bulletproof.resilience import RetryEvent as RetryEvent
     from bulletproof.resilience import RetryPolicy as RetryPolicy
+    from bulletproof.resilience import SharedState as SharedState
+    from bulletproof.resilience import StateStore as StateStore
     from bulletproof.resilience import ai_api_retry as ai_api_retry
     from bulletproof.resilience import check_deadline as check_deadline
     from bulletproof.resilience import deadline as deadline
@@ -124,6 +132,9 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "UnsupportedFormatError",
         "Verdict",
         "classify",
+        "explain",
+        "load_rules",
+        "redact",
         "register",
         "retry_after_of",
         "rule",
@@ -133,7 +144,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "load_training_data",
         "read_training_data",
     ),
-    "llm": ("call_openai_api",),
+    "llm": (
+        "call_openai_api",
+        "wrap",
+    ),
     "monitor": (
         "AIErrorMonitor",
         "ErrorEvent",
@@ -147,6 +161,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "AIServiceCircuitBreaker",
         "AdaptiveLimit",
         "Backoff",
+        "BreakerRegistry",
         "Bulkhead",
         "CircuitConfig",
         "CircuitEvent",
@@ -155,11 +170,14 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "FallbackEvent",
         "Gate",
         "Hedge",
+        "Notice",
         "Policy",
         "RateLimit",
         "RetryBudget",
         "RetryEvent",
         "RetryPolicy",
+        "SharedState",
+        "StateStore",
         "ai_api_retry",
         "check_deadline",
         "deadline",
@@ -184,6 +202,7 @@ __all__ = [
     "AnalyzerChain",
     "Backoff",
     "BadResponseError",
+    "BreakerRegistry",
     "Bulkhead",
     "CircuitConfig",
     "CircuitEvent",
@@ -208,6 +227,7 @@ __all__ = [
     "ModelError",
     "ModelLoadError",
     "NotFoundError",
+    "Notice",
     "OverloadedError",
     "Policy",
     "PredictionError",
@@ -225,6 +245,8 @@ __all__ = [
     "ServiceUnavailableError",
     "Settings",
     "Severity",
+    "SharedState",
+    "StateStore",
     "StoreError",
     "TooManyRequestsError",
     "UnsupportedFormatError",
@@ -236,15 +258,19 @@ __all__ = [
     "classify",
     "deadline",
     "default_monitor",
+    "explain",
+    "load_rules",
     "load_training_data",
     "no_waits",
     "read_training_data",
+    "redact",
     "register",
     "remaining",
     "retry_after_of",
     "rule",
     "should_retry_of",
     "timeout",
+    "wrap",
 ]
 
 

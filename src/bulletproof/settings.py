@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     llm_batch_size: int = Field(16, ge=1, le=256, description="Texts sent to the LLM in one call.")
     llm_concurrency: int = Field(4, ge=1, le=256, description="Calls to the LLM under way at the same time.")
     llm_max_attempts: int = Field(3, ge=1, le=10, description="Attempts for one call to the LLM.")
+    llm_open_seconds: float = Field(
+        30.0, gt=0, description="Seconds the LLM is left alone after it has failed too often."
+    )
     llm_fallback: bool = Field(True, description="Whether the local model answers when the LLM fails.")
 
     analysis_workers: int | None = Field(
@@ -56,6 +59,7 @@ class Settings(BaseSettings):
     max_decompressed_bytes: int = Field(
         250 * MIB, ge=1, description="Largest size of a compressed upload once unpacked, in bytes."
     )
+    max_training_bytes: int = Field(256 * MIB, ge=1, description="Largest training data file that is read, in bytes.")
     max_text_chars: int = Field(20_000, ge=1, description="Longest text that is analysed, in characters.")
     max_rejected_share: float = Field(
         0.5, gt=0, le=1, description="Share of bad rows above which the whole file is refused."

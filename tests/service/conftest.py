@@ -11,6 +11,9 @@ import pytest
 
 from bulletproof.service import create_app
 from bulletproof.settings import Settings
+from support.wire import fine, judge, wire
+
+__all__ = ["fine", "judge", "wire"]
 
 
 @pytest.fixture

@@ -50,3 +50,31 @@ def test_results_are_answered_while_the_database_is_dead_and_stored_again_when_i
 
     eventually(lambda: process(address, "lovely")["stored"])
     assert len(httpx.get(f"{address}/results/{before['processing_id']}").json()["results"]) == 2
+
+
+def test_the_local_model_stands_in_while_the_llm_is_dead_and_the_llm_answers_when_it_is_back(
+    serve: Callable[..., str], wire: Any, judge: Any, fine: Any
+) -> None:
+    wire.default = judge(lambda texts: {name: fine(text) for name, text in texts.items()})
+    address = serve(
+        BULLETPROOF_LLM_BASE_URL=wire.base_url, BULLETPROOF_LLM_MODEL="test-model", BULLETPROOF_LLM_OPEN_SECONDS="1"
+    )
+    before = process(address, "good thing", "bad thing")
+    assert before["analyzer"] == "llm/test-model", before
+    assert before["degraded"] is False
+    assert before["summary"]["usage"]["prompt_tokens"] > 0
+
+    wire.stop()
+    during = process(address, "good thing", "bad thing")
+    assert during["degraded"] is True
+    assert during["analyzer"].startswith("local/")
+    assert "service_unavailable" in during["degraded_reason"] or "circuit_open" in during["degraded_reason"]
+    assert len(during["results"]) == 2
+    forbidden = httpx.post(
+        f"{address}/process", files={"file": ("t.json", b'["x"]')}, data={"fallback": "false"}, timeout=60
+    )
+    assert forbidden.status_code == 503
+    assert forbidden.json()["error_type"] == "external_service_error"
+
+    wire.start()
+    eventually(lambda: not process(address, "good thing")["degraded"], seconds=90)

@@ -12,7 +12,7 @@ from bulletproof.analysis.llm import Attempt, Failure, LLMAnalyzer
 from bulletproof.analysis.local import LocalAnalyzer
 from bulletproof.errors import CircuitOpenError, InputValidationError, classify
 from bulletproof.llm import ErrorSink, LLMClient, tell, tell_success
-from bulletproof.resilience import AIServiceCircuitBreaker, CircuitState, Gate, Policy, RetryPolicy
+from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, CircuitState, Gate, Policy, RetryPolicy
 from bulletproof.settings import Settings, get_settings
 
 SERVICE = "llm"
@@ -98,6 +98,8 @@ class AnalyzerChain:
                 concurrency=settings.llm_concurrency,
             )
         options.setdefault("allow_fallback", settings.llm_fallback)
+        circuit = CircuitConfig(timeout=settings.llm_open_seconds)
+        options.setdefault("breaker", AIServiceCircuitBreaker(SERVICE, circuit))
         clock = options.setdefault("clock", time.monotonic)
         retry = RetryPolicy(max_attempts=settings.llm_max_attempts, max_retry_after=_PATIENCE, clock=clock)
         options.setdefault("retry", retry)
