@@ -191,4 +191,6 @@ def walker() -> ModuleType:
 
 
 def test_the_record_of_base_classes_fits_the_data_file(walker: ModuleType) -> None:
-    assert walker.KIN.read_text(encoding="utf-8") == walker.kin(), "run 'make classify-table'"
+    assert walker.KIN.read_text(encoding="utf-8") == walker.kin(), (
+        "run: python tests/errors/walk_exceptions.py --offline"
+    )

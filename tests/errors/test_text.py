@@ -1,6 +1,7 @@
 """What is shown of foreign exceptions holds no secrets, no data, and is bounded."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,32 @@ def test_hostile_texts_take_no_long_time(text: str) -> None:
     one_line(text)
     classify(RuntimeError(text))
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("pyarrow.lib.ArrowInvalid", "CSV parse error: Expected 2 columns, got 3: secret,b,c",
+         "CSV parse error: Expected 2 columns"),
+        ("pyarrow.lib.ArrowInvalid", "CSV conversion error to int64: invalid value 'secret'",
+         "CSV conversion error to int64: invalid value '...'"),
+        ("polars.exceptions.ComputeError", "could not parse `secret` as dtype `i64`",
+         "could not parse `...` as dtype `...`"),
+        ("ijson.backends.python.UnexpectedSymbol", "Unexpected symbol 'secret' at 12", "Unexpected symbol '...' at 12"),
+        ("pandas.errors.DatabaseError", "Execution failed on sql 'select secret': no such table", "a query failed"),
+        ("pymongo.errors.DuplicateKeyError", 'E11000 duplicate key error dup key: { email: "secret" }',
+         "E11000 duplicate key error dup key: {...}"),
+        ("asyncpg.exceptions.UniqueViolationError", 'duplicate key "k"\nDETAIL:  Key (email)=(secret) already exists.',
+         'duplicate key "..."'),
+        ("ValueError", "Unable to parse string \"secret\" at position 0", "a value is not a number"),
+        ("ValueError", "time data 'secret' does not match format '%Y'",
+         "a value is not a date or time of the expected form"),
+        ("ValueError", "Invalid isoformat string: 'secret'", "a value is not a date or time of the expected form"),
+        ("pydantic_core.ValidationError", "1 validation error for M\na\n  wrong, input_value='secret'",
+         "1 validation error for M"),
+    ],
+)  # fmt: skip
+def test_the_data_that_libraries_quote_is_not_shown(
+    name: str, text: str, shown: str, stand_in: Callable[..., BaseException]
+) -> None:
+    assert classify(stand_in(name, text)).details == shown

@@ -91,13 +91,14 @@ print(package.version, sum(file.stat().st_size for file in files if file.is_file
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", nargs="*", help="only these; the others are kept as they are in the file")
+    parser.add_argument("--offline", action="store_true", help="install nothing: only write kin.txt after new rules")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         Path(options.inside).write_text(json.dumps(walk(options.packages)), encoding="utf-8")
         return
     sections = read_sections(TABLE)
-    for package in options.packages or [STANDARD_LIBRARY, *PACKAGES]:
+    for package in () if options.offline else options.packages or [STANDARD_LIBRARY, *PACKAGES]:
         head, classes = visit(package)
         sections[package] = [head, *(f"{name}\t{' '.join(bases)}" for name, bases in sorted(classes.items()))]
         sys.stdout.write(f"{head}: {len(classes)} exception classes\n")

@@ -27,7 +27,7 @@ _SECRETS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)")
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|\([^()]*\)|\{[^{}]*\}""")
 
 
 def _mask(match: re.Match[str]) -> str:
@@ -84,7 +84,7 @@ def _shorten(text: str, limit: int) -> str:
 def without_values(text: str) -> str:
     """Return the first line with everything quoted or in brackets left out.
 
-    Database drivers quote the caller's data in their messages.
+    Database drivers and parsers quote the caller's data in their messages.
 
     Example:
         >>> without_values("invalid input syntax for type integer: 'secret'")

@@ -1,8 +1,21 @@
 """Rules for parsers, tables, arrays and images: what comes in."""
 
-from bulletproof.errors.registry import Verdict, family, register
+from bulletproof.errors.reading import text_of
+from bulletproof.errors.registry import Verdict, family, register, rule
+from bulletproof.errors.text import without_values
 
-register("invalid_json", "orjson.JSONDecodeError ijson.JSONError ijson.UnexpectedSymbol simplejson.JSONDecodeError")
+
+def _quoting(code: str, names: str) -> None:
+    """Register classes whose texts quote the data that they are about."""
+
+    @rule(*names.split())
+    def _(error: BaseException) -> Verdict:
+        return Verdict(code, details=without_values(text_of(error)))
+
+
+register("invalid_json", "orjson.JSONDecodeError simplejson.JSONDecodeError")
+_quoting("invalid_json", "ijson.JSONError ijson.UnexpectedSymbol")
+_quoting("invalid_input", "jsonschema.ValidationError polars.ComputeError polars.SchemaError")
 register("missing_dependency", "ijson.YAJLImportError")
 register("internal_error", "orjson.JSONEncodeError")
 family(
@@ -10,7 +23,7 @@ family(
     {"invalid_json": "DecodeError", "invalid_input": "ValidationError", "internal_error": "MsgspecError EncodeError"},
 )
 family("yaml", {"invalid_input": "YAMLError"})
-family("jsonschema", {"invalid_input": "ValidationError", "misconfigured": "SchemaError"})
+family("jsonschema", {"misconfigured": "SchemaError"})
 family("charset_normalizer", {"invalid_encoding": "CharsetNormalizerException"})
 
 # pandas: https://pandas.pydata.org/docs/reference/testing.html#exceptions-and-warnings
@@ -23,7 +36,8 @@ family(
             InvalidColumnName PossiblePrecisionLoss ValueLabelTypeMismatch
             CategoricalConversionWarning DateParseError""",
         "not_numeric": "IntCastingNaNError",
-        "internal_error": """DatabaseError MergeError InvalidIndexError UndefinedVariableError UnsupportedFunctionCall
+        Verdict("internal_error", details="a query failed", defer="cause"): "DatabaseError",
+        "internal_error": """MergeError InvalidIndexError UndefinedVariableError UnsupportedFunctionCall
             SpecificationError AbstractMethodError NumbaUtilError NumExprClobberingError NullFrequencyError
             UnsortedIndexError IndexingError OptionError InvalidVersion InvalidComparison ClosedFileError
             AttributeConflictWarning LossySetitemError NoDefault PossibleDataLossError BaseExceptionGroup""",
@@ -34,7 +48,7 @@ family(
 family(
     "pyarrow",
     {
-        "invalid_input": "ArrowInvalid ArrowSerializationError ArrowCapacityError FeatherError",
+        "invalid_input": "ArrowSerializationError ArrowCapacityError FeatherError",
         "out_of_memory": "ArrowMemoryError",
         Verdict("cancelled", counts=False): "ArrowCancelled FlightCancelledError",
         "internal_error": "ArrowException ArrowKeyError ArrowTypeError ArrowIndexError ArrowNotImplementedError",
@@ -44,6 +58,13 @@ family(
     },
 )
 
+
+@rule("pyarrow.ArrowInvalid")
+def arrow_invalid(error: BaseException) -> Verdict:
+    """Its texts end in the row that they are about."""
+    return Verdict("invalid_input", details=without_values(text_of(error).partition(", got ")[0]))
+
+
 # Polars: https://docs.pola.rs/api/python/stable/reference/exceptions.html
 family(
     "polars",
@@ -51,7 +72,7 @@ family(
         "empty_file": "NoDataError",
         "missing_field": "ColumnNotFoundError StructFieldNotFoundError",
         "shape_mismatch": "ShapeError",
-        "invalid_input": "ComputeError SchemaError SchemaFieldNotFoundError DuplicateError StringCacheMismatchError",
+        "invalid_input": "SchemaFieldNotFoundError DuplicateError StringCacheMismatchError",
         "internal_error": "PolarsError PanicException UnsuitableSQLError",
         "missing_dependency": "ModuleUpgradeRequiredError",
     },

@@ -136,7 +136,7 @@ family(
     {
         "database_unavailable": "ConnectionFailure WTimeoutError CursorNotFound ProtocolError",
         "overloaded": "WaitQueueTimeoutError",
-        "internal_error": "PyMongoError DuplicateKeyError",
+        "internal_error": "PyMongoError",
         "misconfigured": "ConfigurationError InvalidURI",
         "deadline_exceeded": "ExecutionTimeout",
         "file_too_large": "DocumentTooLarge",

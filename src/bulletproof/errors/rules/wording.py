@@ -8,6 +8,9 @@ from bulletproof.errors.registry import Verdict
 _WORDS = {
     # PyTorch, TensorFlow, ONNX Runtime
     r"""
+    oom when allocating.{0,400}device:cpu
+    """: Verdict("out_of_memory"),
+    r"""
     (?:cuda|hip|mps|xpu|npu)\b.{0,40}out of memory
     out of memory.{0,80}\b(?:gpu|cuda|device)
     cuda_error_out_of_memory|cublas_status_alloc_failed|cudnn_status_alloc_failed
@@ -45,13 +48,30 @@ _WORDS = {
     # NumPy, scikit-learn, Python
     r"""
     could not convert string to float|invalid literal for (?:int|float)
+    unable to parse string|could not convert string to (?:int|complex)
     """: Verdict("not_numeric", details="a value is not a number"),
+    r"""
+    time data .{0,400}match|unknown datetime string format|unconverted data remains|invalid isoformat string
+    """: Verdict("invalid_input", details="a value is not a date or time of the expected form"),
     r"""
     input (?:\w+ )?contains (?:nan|infinity)
     """: Verdict("not_numeric"),
     r"""
     while decoding a json
     """: Verdict("invalid_json"),
+    # The words of OpenAI's error bodies, wherever somebody put them
+    r"""
+    context_length_exceeded|maximum context length
+    """: Verdict("context_length_exceeded", counts=False),
+    r"""
+    content_filter\b|content_policy_violation|content management policy
+    """: Verdict("content_filtered", counts=False),
+    r"""
+    insufficient_quota|exceeded your current quota
+    """: Verdict("quota_exhausted"),
+    r"""
+    rate_limit_exceeded|rate limit reached
+    """: Verdict("rate_limited"),
     # Pillow, gzip, SQLite
     r"""
     image file is truncated|broken data stream when reading image|unrecognized data stream contents
