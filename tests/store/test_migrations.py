@@ -85,7 +85,7 @@ def test_several_processes_may_open_a_fresh_database_at_once(place: Any) -> None
         subprocess.Popen(
             [*command, f"r{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        for number in range(4)
+        for number in range(3)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -105,7 +105,7 @@ def test_several_processes_may_open_a_fresh_database_at_once(place: Any) -> None
         finally:
             await store.aclose()
 
-    assert asyncio.run(count()) == 4
+    assert asyncio.run(count()) == 3
 
 
 async def test_tables_of_a_newer_version_are_left_alone(store: ResultStore, place: Any, new_store: Make) -> None:

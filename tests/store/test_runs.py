@@ -200,7 +200,7 @@ async def test_limits_below_one_are_refused(store: ResultStore, helper: Any, lim
     assert len(await store.get_results("r1", limit=2**70)) == 2
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.sets(st.integers(1, 10_000), max_size=60), limit=st.integers(1, 25), after=st.integers(0, 10_000))
 async def test_pages_laid_end_to_end_are_all_rows_in_order(
     store: ResultStore, helper: Any, numbers: set[int], limit: int, after: int

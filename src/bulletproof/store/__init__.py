@@ -2,6 +2,7 @@
 
 from bulletproof.store.error_sink import SqlErrorSink
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
+from bulletproof.store.state_store import SqlStateStore
 from bulletproof.store.store import ResultStore
 
-__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord", "SqlErrorSink"]
+__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord", "SqlErrorSink", "SqlStateStore"]

@@ -184,7 +184,7 @@ class StoreAccess:
         loop = asyncio.get_running_loop()
         database = self._databases.get(loop)
         if database is None:
-            for other in [other for other in self._databases if other.is_closed()]:
+            for other in [other for other in list(self._databases) if other.is_closed()]:
                 self._databases.pop(other).forget()
             database = self._databases[loop] = Database(
                 self.address, connect_seconds=CONNECT_SECONDS, operation_seconds=self._operation_seconds

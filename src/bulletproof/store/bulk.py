@@ -11,6 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 _SLICE = 1000  # rows handed to the driver at once, so that the event loop is not held up
 
 
+def insert_into(table: sa.Table, kind: str) -> Any:
+    """Return an insert statement with ``on_conflict_...`` for ``sqlite`` or ``postgresql``."""
+    return postgresql.insert(table) if kind == "postgresql" else sqlite.insert(table)
+
+
 class BulkInsert:
     """Adds rows to a table, leaving those that it has already as they are.
 

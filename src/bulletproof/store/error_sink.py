@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.monitor.sharing import ErrorBatch
 from bulletproof.store.access import StoreAccess
+from bulletproof.store.bulk import insert_into
 from bulletproof.store.tables import error_batches
 
 
@@ -21,7 +21,7 @@ class SqlErrorSink:
 
     def __init__(self, access: StoreAccess) -> None:
         self._access = access
-        insert = (postgresql if access.address.kind == "postgresql" else sqlite).insert(error_batches)
+        insert = insert_into(error_batches, access.address.kind)
         self._save = insert.on_conflict_do_update(
             index_elements=["source", "sequence"],
             set_={"until": insert.excluded.until, "payload": insert.excluded.payload},

@@ -7,14 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import InputValidationError, NotFoundError
 from bulletproof.resilience import AIServiceCircuitBreaker, RetryPolicy
 from bulletproof.store.access import OPERATION_SECONDS, RETRY, StoreAccess
 from bulletproof.store.address import parse_address
-from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.bulk import BulkInsert, insert_into
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
 from bulletproof.store.removal import remove_run
 from bulletproof.store.tables import ABANDONED, COMPLETE, RUNNING, rejections, results, runs
@@ -85,8 +84,7 @@ class ResultStore:
         kind = self.access.address.kind
         self._add_results = BulkInsert(results, kind)
         self._add_rejections = BulkInsert(rejections, kind)
-        insert = postgresql.insert(runs) if kind == "postgresql" else sqlite.insert(runs)
-        self._add_run = insert.on_conflict_do_nothing(index_elements=["processing_id"])
+        self._add_run = insert_into(runs, kind).on_conflict_do_nothing(index_elements=["processing_id"])
 
     @property
     def breaker(self) -> AIServiceCircuitBreaker:

@@ -95,3 +95,16 @@ error_batches = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Index(None, "until", "source", "sequence"),
 )
+
+breaker_state = sa.Table(
+    "breaker_state",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("by_operator", sa.Boolean, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("until", Moment),
+    sa.Column("expires", Moment),
+    sa.Column("source", sa.Text, nullable=False),
+)
