@@ -137,14 +137,14 @@ def chart(title: str, rows: list[Row], over: dict[str, float]) -> str:
         y = 44 + 22 * place
         width = 420 * math.log10(max(over[_key(row)], 10) / 10) / math.log10(top / 10)
         colour = "#c2410c" if row.name.startswith("bulletproof") else "#64748b"
-        lines.append(f'<text x="350" y="{y + 12}" text-anchor="end">{escape(f"{row.group}: {row.name}")}</text>')
-        lines.append(f'<rect x="360" y="{y}" width="{max(width, 1):.0f}" height="16" fill="{colour}"/>')
-        lines.append(f'<text x="{366 + width:.0f}" y="{y + 12}">{over[_key(row)]:,.0f}</text>')
+        lines.append(f'<text x="440" y="{y + 12}" text-anchor="end">{escape(f"{row.group}: {row.name}")}</text>')
+        lines.append(f'<rect x="450" y="{y}" width="{max(width, 1):.0f}" height="16" fill="{colour}"/>')
+        lines.append(f'<text x="{456 + width:.0f}" y="{y + 12}">{over[_key(row)]:,.0f}</text>')
     height = 56 + 22 * len(shown)
     body = "\n".join(lines)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{height}" font-family="sans-serif" '
-        f'font-size="12">\n<rect width="860" height="{height}" fill="white"/>\n{body}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="960" height="{height}" font-family="sans-serif" '
+        f'font-size="12">\n<rect width="960" height="{height}" fill="white"/>\n{body}\n</svg>\n'
     )
 
 
