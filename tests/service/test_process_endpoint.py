@@ -163,6 +163,12 @@ async def test_a_file_with_a_hostile_name_is_processed(client: httpx.AsyncClient
     assert "/" not in response.json()["filename"]
 
 
+async def test_two_files_in_one_request_are_refused_rather_than_one_of_them_lost(client: httpx.AsyncClient) -> None:
+    files = [("file", ("a.json", b'["good"]')), ("file", ("b.json", b'["bad"]'))]
+    body = assert_error(await client.post("/process", files=files), 422, "invalid_input")
+    assert "2 files" in body["details"]
+
+
 async def test_uploads_at_the_same_time_do_not_mix(client: httpx.AsyncClient) -> None:
     async def one(number: int) -> None:
         texts = [f"upload {number} text {row} is good" for row in range(40)]

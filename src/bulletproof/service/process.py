@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.responses import Response
 
+from bulletproof.errors import InputValidationError
 from bulletproof.processor import ProcessOptions, split_labels
 from bulletproof.service.access import services_of
 from bulletproof.service.responses import Answer, error_response
@@ -31,6 +32,9 @@ async def process_data(
     A bad record is rejected with its row and reason, and the rest goes on; a bad file is an error that says where.
     """
     services = services_of(request)
+    files = len((await request.form()).getlist("file"))
+    if files > 1:
+        raise InputValidationError(f"{files} files were sent", hint="Send one file a request.", field="file")
     options = ProcessOptions(
         text_field=text_field or None,
         labels=split_labels(labels),
