@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from bulletproof.errors.registry import rules_for
-
 HERE = Path(__file__).parent
 
 
@@ -95,8 +93,3 @@ def stand_in(catalogue: Catalogue) -> Callable[..., BaseException]:
         return error
 
     return build
-
-
-@pytest.fixture(scope="session")
-def deciding_rules() -> Callable[[type], list[str]]:
-    return lambda cls: [rule.name for rule in rules_for(cls)]

@@ -439,11 +439,11 @@ def test_any_arguments_give_a_bounded_printable_diagnosis(cls: type[Exception], 
 
 
 def test_classes_made_at_run_time_do_not_pile_up() -> None:
-    from bulletproof.errors import classifier
+    from bulletproof.errors import plans
 
     for number in range(10_000):
         classify(type(f"Made{number}", (Exception,), {})("x"))
-    assert len(classifier._plans) <= classifier._CLASSES
+    assert len(plans._plans) <= plans._CLASSES
 
 
 # The value itself

@@ -1,91 +1,25 @@
 """One opinion on every exception: ``classify``."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 from bulletproof.errors import rules as _builtin  # noqa: F401 - importing them registers them
 from bulletproof.errors.codes import CODES, ErrorType, Severity
 from bulletproof.errors.diagnosis import Diagnosis
 from bulletproof.errors.headers import Now, retry_after_of, told_of
-from bulletproof.errors.http import STATUS_ATTRIBUTES, judge_remote, judge_status
-from bulletproof.errors.reading import links, module_of, mro_of, qualified_name, raised_by, read, text_of
-from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked, on_change, rules_for
-from bulletproof.errors.taxonomy import AIError, InputValidationError
-from bulletproof.errors.text import LIMIT, brief, one_line
+from bulletproof.errors.http import judge_remote, judge_status
+from bulletproof.errors.plans import CARRIED, Found, diagnosis_of, plan_of, quick_plans
+from bulletproof.errors.reading import links, qualified_name, raised_by, read, text_of
+from bulletproof.errors.registry import UNKNOWN, Rule, Verdict, checked
+from bulletproof.errors.taxonomy import InputValidationError
+from bulletproof.errors.text import LIMIT, brief
 
 _DEPTH = 16
 _MEMBERS = 64
 _WRAPPERS = 4
 _SCANNED = 4000
-_CLASSES = 4096
-_CARRIED = STATUS_ATTRIBUTES | {"headers", "retry_after", "body"}
-_SPECIAL = _CARRIED | {"__getattr__", "__getattribute__", "__dict__"}
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
-_vars_of = type.__dict__["__dict__"].__get__
 _members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 _new = object.__new__
-
-
-class _Plan(NamedTuple):
-    """What is known about an exception class before any instance is looked at.
-
-    Args:
-        name: Its qualified name.
-        rules: Those that hold for it, the most special first.
-        ours: Whether it is an ``AIError``.
-        carries: Whether its instances may carry a status or headers by way of the class.
-    """
-
-    name: str
-    rules: tuple[Rule, ...]
-    ours: bool
-    carries: bool
-
-
-class _Found(NamedTuple):
-    """An exception with the verdict on it."""
-
-    error: BaseException
-    verdict: Verdict
-    rule: str
-    more: int = 0
-
-
-class _Quick(NamedTuple):
-    """What is needed to diagnose an exception whose class decides.
-
-    Args:
-        fixed: The finished fields of the diagnosis.
-        wording: The function of the text that may overrule them.
-        network: Whether the traceback may overrule them.
-        by_code: For an ``AIError`` the fields by its code; None for all others.
-    """
-
-    fixed: dict[str, Any]
-    wording: Callable[[str], Verdict | None] | None
-    network: bool
-    by_code: "_ByCode | None"
-
-
-class _ByCode(dict[str, dict[str, Any]]):
-    """For one of our own classes the fields that follow from class and code, made when a code is first met."""
-
-    def __init__(self, cls: type, name: str) -> None:
-        self.neutral = issubclass(cls, InputValidationError)
-        self.name = name
-
-    def __missing__(self, code: str) -> dict[str, Any]:
-        fields = self[code] = {
-            **_blank[code],
-            "counts_as_failure": not (self.neutral or CODES[code].error_type is ErrorType.VALIDATION),
-            "exception_chain": (self.name,),
-            "rule": self.name,
-        }
-        return fields
-
-
-_plans: dict[type, _Plan] = {}
-_quick: dict[type, _Quick] = {}
 
 
 def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
@@ -121,12 +55,12 @@ def classify(error: BaseException, *, now: Now | None = None) -> Diagnosis:
     except BaseException as failure:  # noqa: BLE001 - whoever asks is handling an error and must not get another
         name = qualified_name(type(error))
         details = f"{name} (it could not be examined: {type(failure).__name__})"
-        return _diagnosis(_Found(error, Verdict("internal_error", details=details), UNKNOWN.name), (name,))
+        return diagnosis_of(Found(error, Verdict("internal_error", details=details), UNKNOWN.name), (name,))
 
 
 def _at_once(error: BaseException) -> Diagnosis | None:
     """Return the diagnosis of an exception that stands alone and whose class decides; None for all others."""
-    plan = _quick.get(type(error))
+    plan = quick_plans.get(type(error))
     if plan is None or error.__cause__ is not None or error.__context__ is not None:
         return None
     fixed, wording, network, by_code = plan
@@ -141,7 +75,9 @@ def _at_once(error: BaseException) -> Diagnosis | None:
         if "\n" in text or not details:
             return None
         fields.update(by_code[own["code"]])
-        fields["retryable"] = own["retryable"]
+        fields["retryable"] = retryable = own["retryable"]
+        if type(retryable) is not bool:
+            return None
         fields["hint"] = own["hint"]
         retry_after = own["retry_after"]
         if retry_after is not None:
@@ -149,7 +85,7 @@ def _at_once(error: BaseException) -> Diagnosis | None:
                 return None
             fields["retry_after"] = retry_after
     else:
-        if own and not _CARRIED.isdisjoint(own):
+        if own and not CARRIED.isdisjoint(own):
             return None
         if wording is not None and wording(text) is not None:
             return None
@@ -168,12 +104,12 @@ def _examine(error: BaseException, now: Now | None) -> Diagnosis:
     verdict = found.verdict
     if verdict.retry_after is None and len(path) > 1 and _retryable(verdict) and verdict.code != "circuit_open":
         found = found._replace(verdict=verdict._replace(retry_after=retry_after_of(error, now=now)))
-    return _diagnosis(found, tuple(_names(path)))
+    return diagnosis_of(found, tuple(_names(path)))
 
 
-def _decide(path: list[tuple[BaseException, bool]], now: Now | None, groups: set[int]) -> _Found:
+def _decide(path: list[tuple[BaseException, bool]], now: Now | None, groups: set[int]) -> Found:
     """Return the verdict on a chain of exceptions, the outermost first."""
-    opinions: list[_Found] = []
+    opinions: list[Found] = []
     defer = "context"
     for error, explicit in path:
         if opinions and (not isinstance(error, Exception) or (defer == "cause" and not explicit)):
@@ -186,18 +122,18 @@ def _decide(path: list[tuple[BaseException, bool]], now: Now | None, groups: set
     return next((found for found in opinions if found.verdict.code != "internal_error"), opinions[0])
 
 
-def _judge(error: BaseException, now: Now | None, depth: int = 0) -> _Found:
+def _judge(error: BaseException, now: Now | None, depth: int = 0) -> Found:
     """Return the verdict on one exception by itself."""
-    plan = _plan_of(type(error))
+    plan = plan_of(type(error))
     if plan.ours:
-        return _Found(error, _own_verdict(error), plan.name)
+        return Found(error, _own_verdict(error), plan.name)
     rule, opinion = _first_opinion(error, plan.rules)
     if isinstance(opinion, BaseException):
         if depth < _WRAPPERS and opinion is not error:
             return _judge(opinion, now, depth + 1)
         opinion = Verdict("internal_error", defer="cause")
     own = read(error, "__dict__")
-    if plan.carries or not isinstance(own, dict) or not _CARRIED.isdisjoint(own):
+    if plan.carries or not isinstance(own, dict) or not CARRIED.isdisjoint(own):
         if opinion.defer != "no":
             by_status = judge_status(error)
             if by_status is not None:
@@ -208,7 +144,7 @@ def _judge(error: BaseException, now: Now | None, depth: int = 0) -> _Found:
                 retry_after=opinion.retry_after if retry_after is None else retry_after,
                 retryable=opinion.retryable if told is None else told,
             )
-    return _Found(error, opinion, rule)
+    return Found(error, opinion, rule)
 
 
 def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, Verdict | BaseException]:
@@ -233,9 +169,9 @@ def _first_opinion(error: BaseException, rules: tuple[Rule, ...]) -> tuple[str, 
     return UNKNOWN.name + notes, Verdict("internal_error", defer="context")
 
 
-def _judge_group(group: BaseExceptionGroup[BaseException], now: Now | None, groups: set[int]) -> _Found:
+def _judge_group(group: BaseExceptionGroup[BaseException], now: Now | None, groups: set[int]) -> Found:
     """Return the verdict on the worst member; the whole is retryable only when every member is."""
-    nothing = _Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
+    nothing = Found(group, Verdict("internal_error", defer="context"), UNKNOWN.name)
     if id(group) in groups:
         return nothing
     groups.add(id(group))
@@ -253,7 +189,7 @@ def _judge_group(group: BaseExceptionGroup[BaseException], now: Now | None, grou
     return worst._replace(verdict=verdict, more=len(found) - 1)
 
 
-def _badness(found: _Found) -> tuple[bool, int, bool]:
+def _badness(found: Found) -> tuple[bool, int, bool]:
     verdict = found.verdict
     return verdict.counts is not False, _RANK[CODES[verdict.code].severity], not _retryable(verdict)
 
@@ -291,9 +227,9 @@ def _path(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
 
 def _names(path: list[tuple[BaseException, bool]]) -> Iterator[str]:
     for error, _ in path:
-        yield _plan_of(type(error)).name
+        yield plan_of(type(error)).name
         if isinstance(error, BaseExceptionGroup):
-            yield from (_plan_of(type(leaf)).name for leaf in _leaves(error)[:_DEPTH])
+            yield from (plan_of(type(leaf)).name for leaf in _leaves(error)[:_DEPTH])
 
 
 def _own_verdict(error: BaseException) -> Verdict:
@@ -312,76 +248,3 @@ def _own_verdict(error: BaseException) -> Verdict:
         not (isinstance(error, InputValidationError) or CODES[code].error_type is ErrorType.VALIDATION),
         hint if isinstance(hint, str) else None,
     )
-
-
-def _diagnosis(found: _Found, chain: tuple[str, ...]) -> Diagnosis:
-    code, retryable, details, retry_after, counts, hint, _ = found.verdict
-    diagnosis = _new(Diagnosis)
-    fields = diagnosis.__dict__
-    fields.update(_blank[code])
-    if retryable is not None:
-        fields["retryable"] = retryable
-    if retry_after is not None:
-        fields["retry_after"] = retry_after
-    if counts is False:
-        fields["counts_as_failure"] = False
-    if hint is not None:
-        fields["hint"] = hint
-    details = one_line(text_of(found.error) if details is None else details)
-    details = details or f"{qualified_name(type(found.error))} without a message"
-    fields["details"] = f"{details} (and {found.more} more in the group)" if found.more else details
-    fields["exception_chain"] = chain
-    fields["rule"] = found.rule
-    return diagnosis
-
-
-def _blank_of(code: str) -> dict[str, Any]:
-    """Return the fields that follow from the code alone, in the order of the class."""
-    spec = CODES[code]
-    fields = Diagnosis(
-        spec.error_type, code, spec.severity, spec.retryable, None, spec.http_status, True, spec.title, "", spec.hint
-    )
-    return vars(fields)
-
-
-def _plan_of(cls: type) -> _Plan:
-    try:
-        plan = _plans.get(cls)
-        if plan is None:
-            if len(_plans) >= _CLASSES:
-                _forget()  # classes made at run time must not pile up
-            plan = _plans[cls] = _plan(cls)
-            quick = _quick_of(cls, plan)
-            if quick is not None:
-                _quick[cls] = quick
-    except TypeError:  # a metaclass that cannot be hashed
-        plan = _plan(cls)
-    return plan
-
-
-def _plan(cls: type) -> _Plan:
-    order = mro_of(cls)
-    carries = any(not _SPECIAL.isdisjoint(_vars_of(base)) for base in order if module_of(base) != "builtins")
-    return _Plan(qualified_name(cls), rules_for(cls), any(base is AIError for base in order), carries)
-
-
-def _quick_of(cls: type, plan: _Plan) -> _Quick | None:
-    rule = plan.rules[0]
-    if BaseExceptionGroup in mro_of(cls):
-        return None
-    if plan.ours:
-        return _Quick({}, None, False, _ByCode(cls, plan.name))
-    if plan.carries or rule.remote or rule.judge or rule.verdict is None or rule.verdict.details is not None:
-        return None
-    verdict = rule.verdict._replace(details=f"{plan.name} without a message")
-    fixed = vars(_diagnosis(_Found(Exception(), verdict, rule.name), (plan.name,)))
-    return _Quick(fixed, rule.wording, rule.network, None)
-
-
-def _forget() -> None:
-    _plans.clear()
-    _quick.clear()
-
-
-_blank = {code: _blank_of(code) for code in CODES}
-on_change(_forget)
