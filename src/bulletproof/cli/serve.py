@@ -4,6 +4,9 @@ import errno
 import ipaddress
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -43,16 +46,17 @@ def serve(
     # Each worker process reads its settings from the environment.
     os.environ |= {"BULLETPROOF_HOST": settings.host, "BULLETPROOF_PORT": str(settings.port)}
     typer.echo(_greeting(settings), err=True)
-    uvicorn.run(
-        "bulletproof.service:app",
-        host=settings.host,
-        port=settings.port,
-        workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
+    with _counting_together(workers):
+        uvicorn.run(
+            "bulletproof.service:app",
+            host=settings.host,
+            port=settings.port,
+            workers=workers,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
 
 
 def check_binding(settings: Settings) -> None:
@@ -83,6 +87,17 @@ def check_binding(settings: Settings) -> None:
             else:
                 message, hint = f"cannot listen on {settings.host}: {error.strerror or error}", "Check --host."
             raise ConfigurationError(message, hint=hint) from error
+
+
+@contextmanager
+def _counting_together(workers: int) -> Iterator[None]:
+    """Have several workers keep their figures in one folder: a scrape reaches one of them and tells of all."""
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="bulletproof-figures-", ignore_cleanup_errors=True) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 def _is_local(host: str) -> bool:

@@ -5,14 +5,14 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from starlette.responses import Response
 
 from bulletproof._version import __version__
 from bulletproof.errors import classify
 from bulletproof.service.access import services_of
+from bulletproof.service.exposition import expose, refresh
+from bulletproof.service.figures import figures_of
+from bulletproof.service.parts import breakers_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.schemas import Health, Live, Metrics
 
@@ -45,16 +45,22 @@ async def health_check(request: Request) -> Response:
         "analyzer": {"status": "healthy", "name": services.processor.analyzer.name},
     }
     breakers = _breakers(request)
-    errors = services.processor.monitor.get_health_status()
-    status = _worst([errors, *(item["status"] for item in components.values())])
-    if any(item["state"] in ("open", "forced_open") for item in breakers.values()):
-        status = _worst([status, "degraded"])
+    errors = services.processor.monitor.explain_health()
+    faults = [(item["status"], f"{name}: {item['details']}") for name, item in components.items() if "details" in item]
+    faults += [
+        ("degraded", f"the circuit {name} is {item['state'].replace('_', ' ')}")
+        for name, item in breakers.items()
+        if item["state"] in ("open", "forced_open")
+    ]
+    found = [errors["status"], *(item["status"] for item in components.values()), *(status for status, _ in faults)]
+    status = _worst(found)
     body: dict[str, Any] = {"status": status}
     if request.state.caller.known:
         body |= {
+            "reasons": [reason for _, reason in faults] + (errors["reasons"] if errors["status"] == status else []),
             "components": components,
             "breakers": breakers,
-            "errors": {"status": errors},
+            "errors": errors,
             "version": __version__,
             "uptime_s": round(time.monotonic() - _STARTED, 1),
         }
@@ -68,24 +74,21 @@ async def get_metrics(
 ) -> Response:
     """Return errors, breakers, latencies and counts: JSON, or the Prometheus forms when Accept names them."""
     services = services_of(request)
-    accept = request.headers.get("accept", "")
-    vary = {"Vary": "Accept"}
-    if "application/openmetrics-text" in accept:
-        return Response(
-            await asyncio.to_thread(generate_openmetrics, services.measures.registry),
-            headers=vary,
-            media_type=OPENMETRICS,
-        )
-    if "text/plain" in accept:
-        return Response(
-            await asyncio.to_thread(generate_latest, services.measures.registry),
-            headers=vary,
-            media_type=CONTENT_TYPE_LATEST,
-        )
-    summary = services.processor.monitor.get_error_summary(hours=hours)
+    monitor = services.processor.monitor
+    exposition = await expose(services, request.headers.get("accept", ""))
+    if exposition is not None:
+        return Response(exposition[0], headers={"Vary": "Accept"}, media_type=exposition[1])
+    refresh(services)
     return Answer(
-        {"status": "success", **summary, "breakers": _breakers(request), **services.measures.as_dict()},
-        headers=vary,
+        {
+            "status": "success",
+            **monitor.get_error_summary(hours=hours),
+            "timeline": monitor.timeline(hours=hours),
+            "health": monitor.explain_health(),
+            "breakers": _breakers(request),
+            **figures_of(services.measures.families()),
+        },
+        headers={"Vary": "Accept"},
     )
 
 
@@ -100,11 +103,8 @@ async def _store(request: Request) -> dict[str, Any]:
 
 
 def _breakers(request: Request) -> dict[str, dict[str, Any]]:
-    processor = services_of(request).processor
-    # A chain without an LLM has a breaker too, but nothing behind it.
-    parts = [part for part in (processor.analyzer, processor.store) if getattr(part, "primary", part) is not None]
-    breakers = [breaker for part in parts if (breaker := getattr(part, "breaker", None)) is not None]
-    return {breaker.service_name: breaker.get_metrics() for breaker in breakers}
+    breakers = breakers_of(services_of(request).processor)
+    return {name: breaker.get_metrics() for name, breaker in breakers.items()}
 
 
 def _worst(statuses: list[str]) -> str:

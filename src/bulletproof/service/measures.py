@@ -1,114 +1,168 @@
-"""What the service counts about itself, for ``GET /metrics`` in both of its forms."""
+"""What the service counts about itself, for ``GET /metrics`` in all of its forms."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from bulletproof.llm import LLMCall
+from bulletproof.processor import FileReport
+from bulletproof.resilience import AIServiceCircuitBreaker, Bulkhead, CircuitState
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_OUTCOMES = {"success": "successes", "failure": "failures", "neutral": "neutral", "rejected": "rejected"}
+_SERIES = 1000
+_LABEL = 200
+_OTHER = "_OTHER"
+# Set where several worker processes stand behind one address; a scrape reaches any one of them and has to tell of all.
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Measures:
-    """Request latencies, uploads and records of one app, in a registry of its own."""
+    """Counts of one app, in a registry of its own; with several worker processes those of all of them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Histogram(
-            "bulletproof_request_seconds",
-            "Time to answer a request.",
-            ("method", "route", "status"),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._records = Counter(
-            "bulletproof_records", "Records of uploaded files by outcome.", ("outcome",), registry=self.registry
-        )
-        self._files = Counter("bulletproof_files", "Uploaded files by outcome.", ("outcome",), registry=self.registry)
-        self.under_way = Gauge("bulletproof_uploads_under_way", "Uploads being processed now.", registry=self.registry)
-        self.waiting = Gauge("bulletproof_uploads_waiting", "Uploads waiting their turn.", registry=self.registry)
+        self._known: dict[Counter, dict[tuple[str, ...], float]] = {}
+        self._series: dict[Counter, set[tuple[str, ...]]] = {}
+        self._requests = self._histogram("request", "Time to answer a request", "method", "route", "status")
+        self._stages = self._histogram("stage", "Time that a stage of a file was at work", "stage")
+        self._llm_seconds = self._histogram("llm_call", "Time of a call to the LLM, each try by itself", "model")
+        self._files = self._counter("files", "Uploaded files by outcome", "outcome")
+        self._records = self._counter("records", "Records of uploaded files by outcome", "outcome")
+        self._models = self._counter("model_calls", "Batches that an analyzer gave results for", "model")
+        self._llm_calls = self._counter("llm_calls", "Calls to the LLM, each try by itself", "model", "outcome")
+        self._tokens = self._counter("llm_tokens", "Tokens sent (prompt) and received (completion)", "model", "kind")
+        self._cost = self._counter("llm_cost_dollars", "Cost of calls to models whose price is known", "model")
+        self._errors = self._counter("errors", "Errors recorded", "error_type", "service", "severity", "code")
+        self._calls = self._counter("breaker_calls", "Calls that came to a breaker", "breaker", "outcome")
+        self._slow = self._counter("breaker_slow_calls", "Calls that a breaker found slow", "breaker")
+        self._transitions = self._counter("breaker_transitions", "Changes of a breaker's state", "breaker")
+        self._state = self._gauge("breaker_state", "Processes whose breaker is in the state", "breaker", "state")
+        self._running = self._gauge("queue_running", "Work under way", "queue")
+        self._waiting = self._gauge("queue_waiting", "Work waiting its turn", "queue")
+
+    # What happens
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        known = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "OTHER"
-        self._requests.labels(known, route, str(status)).observe(seconds)
+        self._requests.labels(method if method in _METHODS else "OTHER", _label(route), str(status)).observe(seconds)
 
     def observe_answer(self, answer: dict[str, Any]) -> None:
         """Count one answer of the processor."""
-        self._files.labels(answer["code"] if answer["status"] == "error" else "success").inc()
         records = answer.get("records")
         if records:
             self._records.labels("analyzed").inc(records["analyzed"])
             self._records.labels("rejected").inc(records["rejected"])
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-ready values."""
-        requests: dict[tuple[str, str], dict[str, Any]] = {}
-        counts: dict[str, dict[str, int]] = {"files": {}, "records": {}}
-        for family in self.registry.collect():
-            for sample in family.samples:
-                if sample.name.endswith("_created"):
-                    continue
-                if family.name == "bulletproof_request_seconds":
-                    _add_request(requests, sample.name, sample.labels, sample.value)
-                elif family.name in ("bulletproof_files", "bulletproof_records"):
-                    counts[family.name.removeprefix("bulletproof_")][sample.labels["outcome"]] = int(sample.value)
-        return {
-            "requests": [_with_quantiles(entry) for entry in requests.values()],
-            **counts,
-            "uploads": {
-                "under_way": int(_value(self.under_way)),
-                "waiting": int(_value(self.waiting)),
-            },
-        }
+    def observe_file(self, report: FileReport) -> None:
+        """Count what one file took."""
+        self._files.labels(_label(report.code)).inc()
+        for time in report.stages:
+            self._stages.labels(time.stage).observe(time.busy)
+        for model, calls in report.model_calls.items():
+            self._models.labels(_label(model)).inc(calls)
+
+    def observe_llm(self, call: LLMCall) -> None:
+        """Count one call to the LLM."""
+        model, spent = _label(call.model), call.spending
+        self._llm_calls.labels(model, _label(call.outcome)).inc()
+        self._llm_seconds.labels(model).observe(call.seconds)
+        self._tokens.labels(model, "prompt").inc(spent.prompt_tokens)
+        self._tokens.labels(model, "completion").inc(spent.completion_tokens)
+        if spent.cost is not None:
+            self._cost.labels(model).inc(spent.cost)
+
+    # What others count already
+
+    def follow_errors(self, totals: Mapping[tuple[str, str, str, str], int]) -> None:
+        """Take over the monitor's counts, by type, service, severity and code."""
+        self._follow(self._errors, totals)
+
+    def follow_breakers(self, breakers: Mapping[str, AIServiceCircuitBreaker]) -> None:
+        """Take over states and counts of the breakers."""
+        figures = {_label(name): breaker.get_metrics() for name, breaker in breakers.items()}
+        rows = figures.items()
+        self._follow(self._calls, {(name, out): row[key] for name, row in rows for out, key in _OUTCOMES.items()})
+        self._follow(self._slow, {(name,): row["slow"] for name, row in rows})
+        self._follow(self._transitions, {(name,): row["transitions"] for name, row in rows})
+        for name, row in rows:
+            for state in CircuitState:
+                self._state.labels(name, state.value).set(row["state"] == state.value)
+
+    def follow_queues(self, queues: Mapping[str, Bulkhead]) -> None:
+        """Take over how much is under way and waiting."""
+        for name, queue in queues.items():
+            self._running.labels(name).set(queue.in_use)
+            self._waiting.labels(name).set(queue.queued)
+
+    # Showing
+
+    def families(self) -> list[Metric]:
+        """Return everything counted, over all worker processes."""
+        return list(self._source().collect())
+
+    def with_others(self, *collectors: Collector) -> CollectorRegistry:
+        """Return a registry for one exposition: everything counted, and what the collectors add."""
+        registry = CollectorRegistry(auto_describe=False)
+        for collector in (self._source(), *collectors):
+            registry.register(collector)
+        return registry
+
+    def forget_process(self, pid: int) -> None:
+        """Count a worker process that has ended among the states and queues no more; its totals stay."""
+        if _FOLDER in os.environ:
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+    def forget_dead_processes(self) -> None:
+        """Do so for worker processes that were killed."""
+        for file in Path(os.environ.get(_FOLDER, "/nonexistent")).glob("gauge_live*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                self.forget_process(pid)
+            except PermissionError:
+                continue
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether other processes have to see what is counted here."""
+        return _FOLDER in os.environ
+
+    def _source(self) -> Collector:
+        if not self.several_processes:
+            return self.registry
+        return multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+
+    def _follow(self, counter: Counter, totals: Mapping[Any, float]) -> None:
+        known, series = self._known.get(counter, {}), self._series.setdefault(counter, set())
+        for names, total in totals.items():
+            labels = tuple(_label(name) for name in names)
+            if labels not in series:
+                if len(series) >= _SERIES:
+                    labels = (_OTHER,) * len(labels)
+                series.add(labels)
+            before = known.get(names, 0)
+            # One that is smaller than before was forgotten in the meantime and has begun anew.
+            counter.labels(*labels).inc(total - before if total >= before else total)
+        self._known[counter] = dict(totals)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry)
+
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry, multiprocess_mode="livesum")
+
+    def _histogram(self, name: str, what: str, *labels: str) -> Histogram:
+        return Histogram(f"bulletproof_{name}_seconds", f"{what}.", labels, registry=self.registry, buckets=_BUCKETS)
 
 
-def _value(gauge: Gauge) -> float:
-    return next(iter(gauge.collect())).samples[0].value
-
-
-def _add_request(
-    requests: dict[tuple[str, str], dict[str, Any]], name: str, labels: dict[str, str], value: float
-) -> None:
-    key = (labels["method"], labels["route"])
-    entry = requests.setdefault(
-        key,
-        {"method": key[0], "route": key[1], "count": 0, "total_s": 0.0, "statuses": {}, "buckets": {}},
-    )
-    if name.endswith("_bucket"):
-        bound = float(labels["le"])
-        entry["buckets"][bound] = entry["buckets"].get(bound, 0.0) + value
-    elif name.endswith("_count"):
-        entry["count"] += int(value)
-        entry["statuses"][labels["status"]] = int(value)
-    elif name.endswith("_sum"):
-        entry["total_s"] += value
-
-
-def _with_quantiles(entry: dict[str, Any]) -> dict[str, Any]:
-    buckets = sorted(entry["buckets"].items())
-    count = entry["count"]
-    return {
-        "method": entry["method"],
-        "route": entry["route"],
-        "count": count,
-        "statuses": entry["statuses"],
-        "average_ms": round(1000 * entry["total_s"] / count, 2) if count else None,
-        **{
-            name: _quantile(buckets, count, share)
-            for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99))
-        },
-    }
-
-
-def _quantile(buckets: list[tuple[float, float]], count: int, share: float) -> float | None:
-    """Estimate a quantile from cumulative buckets by straight lines within a bucket, as Prometheus does."""
-    if not count:
-        return None
-    wanted, low, below = share * count, 0.0, 0.0
-    for bound, cumulative in buckets:
-        if cumulative >= wanted:
-            if bound == float("inf"):
-                return round(1000 * low, 2)
-            within = (wanted - below) / (cumulative - below) if cumulative > below else 1.0
-            return round(1000 * (low + (bound - low) * within), 2)
-        low, below = bound, cumulative
-    return None
+def _label(text: str) -> str:
+    # Half a surrogate pair cannot be sent.
+    return text[:_LABEL].encode("utf-8", "replace").decode()

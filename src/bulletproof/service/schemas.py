@@ -98,6 +98,7 @@ class Health(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     status: Literal["healthy", "degraded", "critical"]
+    reasons: list[str] | None = Field(None, description="Why; the worst first. For known callers.")
 
 
 class Live(BaseModel):
@@ -107,6 +108,97 @@ class Live(BaseModel):
 
 
 class Metrics(BaseModel):
-    """Figures of this process."""
+    """Errors of all processes, and the figures of the service."""
 
     model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    total_errors: int
+    by_service: dict[str, int]
+    by_severity: dict[str, int]
+    by_type: dict[str, int]
+    by_code: dict[str, int]
+    error_rate: float = Field(description="Errors a minute over the window.")
+    failure_ratio: float | None
+    trending_errors: list[dict[str, Any]]
+    top_errors: list[dict[str, Any]]
+    timeline: list[dict[str, Any]] = Field(description="Errors over the window by type, in steps of equal length.")
+    health: dict[str, Any] = Field(description="The health that the errors show, and its reasons.")
+    breakers: dict[str, dict[str, Any]]
+
+
+class Breakers(BaseModel):
+    """The figures of every breaker by its name."""
+
+    status: Literal["success"] = "success"
+    breakers: dict[str, dict[str, Any]]
+
+
+class Breaker(BaseModel):
+    """The figures of one breaker."""
+
+    status: Literal["success"] = "success"
+    breaker: dict[str, Any]
+
+
+class ErrorSample(BaseModel):
+    """One error, with everything secret taken out."""
+
+    timestamp: str
+    error_type: str
+    service: str
+    severity: str
+    message: str
+    context: dict[str, Any]
+    fingerprint: str = Field(description="The same for errors of one kind.")
+
+
+class Errors(BaseModel):
+    """The latest errors."""
+
+    status: Literal["success"] = "success"
+    errors: list[ErrorSample]
+
+
+class OneError(BaseModel):
+    """All errors of one kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    fingerprint: str
+    error_type: str
+    service: str
+    severity: str
+    code: str
+    count: int
+    first_seen: str
+    last_seen: str
+    template: str = Field(description="What their messages have in common.")
+    message: str
+    context: dict[str, Any]
+    timeline: list[int] = Field(description="How many there were in each of the last 60 minutes.")
+    samples: list[ErrorSample]
+
+
+class Run(BaseModel):
+    """A file that was processed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    processing_id: str
+    filename: str | None
+    format: str | None
+    records: Records
+    summary: dict[str, Any]
+    degraded: bool
+    started_at: str
+    completed_at: str
+    results: str = Field(description="Where its results are.")
+
+
+class Runs(BaseModel):
+    """The latest runs."""
+
+    status: Literal["success"] = "success"
+    runs: list[Run]

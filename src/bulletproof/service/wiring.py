@@ -16,10 +16,13 @@ from bulletproof.errors import Diagnosis, InputValidationError, classify
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers, error_answer
 from bulletproof.resilience import Bulkhead
-from bulletproof.service import docs, health, process, results
+from bulletproof.service import docs, health, operate, process, results
+from bulletproof.service.exposition import published
 from bulletproof.service.gate import Gate
 from bulletproof.service.measures import Measures
+from bulletproof.service.parts import llm_of
 from bulletproof.service.responses import error_response
+from bulletproof.service.sharing import shared_memory
 from bulletproof.settings import Settings, load_settings
 
 logger = logging.getLogger("bulletproof.service")
@@ -82,9 +85,12 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await _start(services)
         try:
-            yield
+            await _open_store(services)
+            async with shared_memory(processor), published(services):
+                services.ready = True
+                yield
+                services.ready = False
         finally:
             services.ready = False
             if own:
@@ -100,7 +106,11 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
         responses=docs.ERRORS,
     )
     app.state.services = services
-    for router in (process.router, results.router, health.router):
+    processor.on_file = services.measures.observe_file
+    llm = llm_of(processor)
+    if llm is not None:
+        llm.client.on_call = services.measures.observe_llm
+    for router in (process.router, results.router, health.router, operate.router):
         app.include_router(router)
     docs.add_pages(app)
     _add_error_handlers(app)
@@ -125,7 +135,7 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
     return app
 
 
-async def _start(services: Services) -> None:
+async def _open_store(services: Services) -> None:
     settings = services.settings
     if not settings.api_keys:
         logger.warning(
@@ -140,7 +150,6 @@ async def _start(services: Services) -> None:
             diagnosis.details,
             extra={"code": diagnosis.code, "hint": diagnosis.hint},
         )
-    services.ready = True
 
 
 def _add_error_handlers(app: FastAPI) -> None:
