@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from bulletproof.errors import InputValidationError, StoreError, classify
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, RetryPolicy
 from bulletproof.store import RejectionRow, ResultRow, ResultStore
+from bulletproof.store.access import CIRCUIT
 from bulletproof.store.address import parse_address
 from bulletproof.store.failures import explain
 from bulletproof.store.migrate import VERSION_TABLE
@@ -144,6 +145,28 @@ async def test_a_restart_between_two_operations_is_not_noticed(
     await store.ping()
     await helper.complete(store, "r1")
     assert len(await store.get_results("r1")) == 10
+
+
+async def test_the_breaker_lets_a_database_that_is_back_in_again_within_seconds(
+    postgres: Any, new_postgres_url: Any, new_store: Make, helper: Any
+) -> None:
+    seconds = 0.0
+    breaker = AIServiceCircuitBreaker("database", CIRCUIT, clock=lambda: seconds)
+    store = new_store(url=new_postgres_url(), breaker=breaker)
+    await helper.begin(store, "r1")
+    postgres.kill()
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                await store.add_chunk("r1", helper.rows(1, 3))
+    finally:
+        postgres.start()
+    with pytest.raises(StoreError, match=r"not asked for 2.0 s"):
+        await store.add_chunk("r1", helper.rows(1, 3))
+    seconds = 2.0
+    await asyncio.gather(*(store.add_chunk("r1", helper.rows(start, start + 5)) for start in (1, 6, 11)))
+    await helper.complete(store, "r1")
+    assert len(await store.get_results("r1")) == 15
 
 
 async def test_a_store_whose_database_is_not_up_yet_opens_later(

@@ -79,11 +79,11 @@ class StoreAccess:
         """
         if self._database().ready:
             return False
-        database = self._database()
+        database, look = self._database(), self._operation_seconds
         async with database.opening:
             if database.ready:
                 return False
-            await self._guarded(self._opening, "open", lambda: migrate(database))
+            await self._guarded(self._opening, "open", lambda: migrate(database, look_seconds=look))
             database.ready = True
         return True
 

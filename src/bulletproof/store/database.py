@@ -27,7 +27,7 @@ class Database:
     Args:
         address: Where it is.
         connect_seconds: Seconds that connecting may take.
-        operation_seconds: Seconds that one statement may take.
+        operation_seconds: Seconds that one operation may take; a part of it may be spent waiting for a connection.
 
     Attributes:
         ready: Whether the tables are known to be there.
@@ -114,11 +114,7 @@ class Database:
         settings = {} if "application_name=" in dsn else {"application_name": "bulletproof"}
 
         async def connect() -> Any:
-            making = asyncio.ensure_future(
-                asyncpg.connect(
-                    dsn, timeout=connect_seconds, command_timeout=operation_seconds, server_settings=settings
-                )
-            )
+            making = asyncio.ensure_future(asyncpg.connect(dsn, timeout=connect_seconds, server_settings=settings))
             try:
                 return await asyncio.shield(making)
             except asyncio.CancelledError:

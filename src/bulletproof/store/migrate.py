@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from bulletproof.errors import StoreError
+from bulletproof.resilience import timeout
 from bulletproof.store.address import Address
 from bulletproof.store.database import Database
 from bulletproof.store.failures import damaged
@@ -21,21 +22,23 @@ _CHECKED_BYTES = 64 * 2**20
 _log = logging.getLogger("bulletproof.store")
 
 
-async def migrate(database: Database) -> None:
+async def migrate(database: Database, *, look_seconds: float) -> None:
     """Make the tables, or change them into those of this version.
 
     Args:
         database: Where.
+        look_seconds: Seconds for finding out whether there is anything to do; doing it may take longer.
 
     Raises:
         StoreError: The file is damaged, or a newer version of bulletproof made the tables.
     """
-    if database.address.path is not None:
-        await asyncio.to_thread(_make_folder, database.address.path.parent)
-        await _prepare_file(database, database.address.path)
-    async with database.reading() as connection:
-        if await connection.run_sync(_version) == HEAD:
-            return
+    async with timeout(look_seconds):
+        if database.address.path is not None:
+            await asyncio.to_thread(_make_folder, database.address.path.parent)
+            await _prepare_file(database, database.address.path)
+        async with database.reading() as connection:
+            if await connection.run_sync(_version) == HEAD:
+                return
     # Both locks end with the transaction, however it ends; whoever comes second finds the work done.
     async with database.writing() as connection:
         if database.address.kind == "sqlite":
