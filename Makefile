@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench lock clean
+.PHONY: help demo serve test test-browser lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -30,7 +30,10 @@ format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Run the benchmarks and write benchmarks/results/
+test-browser: $(VENV)/.dev ## Test the dashboard in a real browser (needs chromium; CHROMIUM=/path for another)
+	@$(BIN)/python -m pytest tests/browser -o addopts="-q --strict-markers --strict-config --import-mode=importlib" $(ARGS)
+
+bench: $(VENV)/.bench ## Run the benchmarks and write benchmarks/results/ (ARGS="process resilience" for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write requirements/*.lock
@@ -53,4 +56,9 @@ $(VENV)/.app: requirements/app.lock pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.app
 	@echo "Installing the test and lint tools into $(VENV) (once, about a minute) ..."
 	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
+	@echo "Installing the peers of the benchmarks into $(VENV) (once) ..."
+	@$(PIP) install --require-hashes -r requirements/bench.lock
 	@touch $@

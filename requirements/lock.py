@@ -1,7 +1,7 @@
 """Write the lock files: exact versions and hashes, never an address.
 
 ``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
-resolved together so that both can live in one environment.
+``bench.lock`` the peers that the benchmarks measure; all can live in one environment.
 """
 
 import subprocess
@@ -27,4 +27,5 @@ if __name__ == "__main__":
         "dev.lock", "--extra", "all", "--group", "build", "--group", "test", "--group", "lint",
         "--constraint", "requirements/app.lock",
     )  # fmt: skip
-    sys.stdout.write("requirements/app.lock and requirements/dev.lock are up to date\n")
+    compile_lock("bench.lock", "--group", "bench", "--constraint", "requirements/dev.lock")
+    sys.stdout.write("requirements/*.lock are up to date\n")
