@@ -246,9 +246,13 @@ def test_rows_stay_bounded_and_lose_no_count() -> None:
     rows = Rows()
     for number in range(20_000):
         key = ErrorKey(number // 100, "model_error", "ml", "high", "", f"message {number}")
-        rows.add_error(key, ErrorRow(1, number * 0.6, "m", {}))
+        rows.add_error(key, ErrorRow(1, number * 0.6, "m", {"text": "x" * 300}))
+        rows.add_operations(number, "api", 1, 0)
     assert sum(row.number for row in rows.errors.values()) == 20_000
     assert len(rows.errors) < 5100
+    assert sum(ok for ok, _ in rows.operations.values()) == 20_000
+    assert len(rows.operations) < 5400
+    assert len(rows.to_json()) < 1_000_000
     again = Rows.from_json(rows.to_json())
     assert again.errors == rows.errors
     assert not again.beyond(rows)

@@ -125,7 +125,7 @@ class AIErrorMonitor(Recorder):
             listed = sum(row[0] for row in rows)
             top = [_row(problem, count) for count, problem in nlargest(_TOP, rows, key=lambda row: row[0])]
             trending = self._trending(at)
-            measured = {name: _seen_of(one, start, failed[name]) for name, one in self._operations.items()}
+            measured = {name: _seen_of(one, start, failed[name]) for name, one in list(self._operations.items())}
         total = by_type.total()
         fine = sum(row["total"] - row["failed"] for row in measured.values())
         lost = failed.total() + sum(row["failed"] - failed[name] for name, row in measured.items())

@@ -287,7 +287,7 @@ class Recorder:
                     if events[-1][1] >= self._edge:
                         self._turn(events[-1][1])
                     self._count(events)
-            for service, operations in self._operations.items():
+            for service, operations in list(self._operations.items()):
                 ok, failed = operations.fold()
                 if self._unshared is not None and (ok or failed):
                     self._unshared.add_operations(int(self._wall() // MINUTE), service, ok, failed)

@@ -10,6 +10,8 @@ from bulletproof.monitor.tally import OTHER
 
 _FINE = 5000
 """Rows beyond which counts are shared by the hour and without a text: the store must have been away for long."""
+_WITH_CONTEXT = 100
+"""Rows beyond which none gets a context: a batch is written every few seconds."""
 _VERSION = 1
 
 
@@ -47,8 +49,10 @@ class Rows:
         """Count errors."""
         known = self.errors.get(key)
         if known is None and len(self.errors) >= _FINE:
-            key = key._replace(minute=int(key.minute * MINUTE // HOUR * HOUR // MINUTE), template=OTHER)
+            key = key._replace(minute=_hour_of(key.minute), template=OTHER)
             known = self.errors.get(key)
+        if len(self.errors) >= _WITH_CONTEXT:
+            row = row._replace(context={})
         if known is not None:
             last = max(known, row, key=lambda one: one.wall)
             row = last._replace(number=known.number + row.number)
@@ -56,6 +60,8 @@ class Rows:
 
     def add_operations(self, minute: int, service: str, ok: int, failed: int) -> None:
         """Count operations."""
+        if len(self.operations) >= _FINE and (minute, service) not in self.operations:
+            minute = _hour_of(minute)
         known = self.operations.get((minute, service), (0, 0))
         self.operations[minute, service] = (known[0] + ok, known[1] + failed)
 
@@ -111,3 +117,7 @@ class Rows:
         except (KeyError, TypeError) as error:
             raise ValueError(f"shared error counts are damaged: {error}") from error
         return rows
+
+
+def _hour_of(minute: int) -> int:
+    return minute - minute % round(HOUR / MINUTE)

@@ -38,7 +38,8 @@ class Cells:
         self._names: dict[str, set[str]] = {kind: set() for kind in _LIMITS}
 
     def __iter__(self) -> Iterator[Cell]:
-        return iter(self._cells.values())
+        # A copy: a finalizer may record an error while somebody looks.
+        return iter(list(self._cells.values()))
 
     def __contains__(self, cell: object) -> bool:
         return isinstance(cell, Cell) and self._cells.get(cell.names) is cell
@@ -147,7 +148,7 @@ class Problems:
         self._floor = 0
 
     def __iter__(self) -> Iterator[Problem]:
-        return iter(self._rows.values())
+        return iter(list(self._rows.values()))
 
     def __contains__(self, problem: object) -> bool:
         return isinstance(problem, Problem) and self._rows.get(problem.fingerprint) is problem
