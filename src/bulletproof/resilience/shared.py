@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -110,6 +111,7 @@ class SharedState:
         self._latest: dict[tuple[str, str], Notice] = {}
         self._wake: Callable[[], object] | None = None
         self._runner: asyncio.Task[None] | threading.Thread | None = None
+        self._ending = False
         self._failures = 0
         self._error: str | None = None
         self._since: datetime | None = None
@@ -164,10 +166,21 @@ class SharedState:
 
     def start_thread(self) -> None:
         """Begin, in a daemon thread with an event loop of its own, for programs that have none."""
+        self._ending = False
         if self._runner is not None:
             raise RuntimeError("it has been started already")
         self._runner = threading.Thread(target=asyncio.run, args=(self.run(),), name="bulletproof-shared", daemon=True)
         self._runner.start()
+
+    def stop_thread(self) -> None:
+        """End the thread begun by ``start_thread``."""
+        thread, wake = self._runner, self._wake
+        if isinstance(thread, threading.Thread):
+            self._ending = True
+            if wake is not None:
+                wake()
+            thread.join(self._patience + self._interval)
+            self._runner = None
 
     async def aclose(self) -> None:
         """End the task begun by ``start``, after publishing what is left if the store can be reached."""
@@ -184,15 +197,13 @@ class SharedState:
         awake = asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(awake.set)
         try:
-            while True:
+            while not self._ending:
                 await self.exchange()
-                awake.clear()
                 pause = min(self._interval * 2 ** min(self._failures, 8), max(self._interval, _LONGEST_PAUSE))
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await awake.wait()
-                except TimeoutError:
-                    continue
+                awake.clear()
         finally:
             self._wake = None
 

@@ -15,7 +15,7 @@ _TIMES = ("at", "until", "expires")
 
 
 class RedisClient(Protocol):
-    """The three commands that are needed of ``redis.asyncio.Redis``."""
+    """What is needed of ``redis.asyncio.Redis``."""
 
     def hset(self, name: str, *, mapping: Mapping[Any, Any]) -> Awaitable[Any]:
         """Set fields of a hash."""
@@ -25,6 +25,9 @@ class RedisClient(Protocol):
 
     def hdel(self, name: str, *keys: Any) -> Awaitable[Any]:
         """Remove fields of a hash."""
+
+    def aclose(self) -> Awaitable[Any]:
+        """Close the connections."""
 
 
 class RedisStateStore:
@@ -81,6 +84,10 @@ class RedisStateStore:
             if old:
                 await self._client.hdel(key, *old)
         return list(found.values())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
 
 def _field(notice: Notice) -> str:
