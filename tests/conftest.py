@@ -1,9 +1,11 @@
 """Fixtures for every room: a real PostgreSQL, started once when a test first asks for it."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +17,12 @@ import pytest
 
 _START_SECONDS = 60.0
 SKIP_POSTGRES = "BULLETPROOF_TEST_SKIP_POSTGRES"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Postgres:
@@ -35,9 +43,7 @@ class Postgres:
         self._server.ensure_pgdata_inited()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database."""
@@ -74,6 +80,16 @@ class Postgres:
                 raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
 
+    def start_first(self) -> None:
+        """Start it for the first time; another process may have taken the port meanwhile."""
+        for _ in range(2):
+            try:
+                return self.start()
+            except RuntimeError:
+                self._end(signal.SIGKILL)
+                self.port = _free_port()
+        self.start()
+
     def stop(self) -> None:
         """Shut it down, breaking off its connections."""
         self._end(signal.SIGINT)
@@ -98,14 +114,19 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL; whoever stops it starts it again."""
     if os.environ.get(SKIP_POSTGRES):
         pytest.skip(f"{SKIP_POSTGRES} is set")
-    server = Postgres(tmp_path_factory.mktemp("postgres") / "data")
-    server.start()
-    yield server
-    server.stop()
+    # Not in pytest's own folder: started as root, PostgreSQL runs as another user, whom the next pytest locks out of it.
+    folder = Path(tempfile.mkdtemp(prefix="bulletproof-postgres-"))
+    try:
+        server = Postgres(folder / "data")
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
