@@ -84,10 +84,12 @@ class Postgres:
         """Start it for the first time; another process may have taken the port meanwhile."""
         for _ in range(2):
             try:
-                return self.start()
+                self.start()
             except RuntimeError:
                 self._end(signal.SIGKILL)
                 self.port = _free_port()
+            else:
+                return
         self.start()
 
     def stop(self) -> None:
@@ -118,13 +120,15 @@ def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL; whoever stops it starts it again."""
     if os.environ.get(SKIP_POSTGRES):
         pytest.skip(f"{SKIP_POSTGRES} is set")
-    # Not in pytest's own folder: started as root, PostgreSQL runs as another user, whom the next pytest locks out of it.
+    # Not in pytest's own folder: under root, PostgreSQL runs as another user, whom the next pytest locks out of it.
     folder = Path(tempfile.mkdtemp(prefix="bulletproof-postgres-"))
     try:
         server = Postgres(folder / "data")
-        server.start()
-        yield server
-        server.stop()
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
