@@ -11,7 +11,7 @@ from bulletproof.analysis.classifier import TextClassifier, classified, covering
 from bulletproof.analysis.llm import Attempt, Failure, LLMAnalyzer
 from bulletproof.analysis.local import LocalAnalyzer
 from bulletproof.errors import CircuitOpenError, InputValidationError, classify
-from bulletproof.llm import ErrorSink, LLMClient, tell, tell_success
+from bulletproof.llm import ErrorListener, LLMClient, tell, tell_success
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, CircuitState, Gate, Policy, RetryPolicy
 from bulletproof.settings import Settings, get_settings
 
@@ -57,7 +57,7 @@ class AnalyzerChain:
         timeout: float | None = None,
         allow_fallback: bool = True,
         classifiers: Iterable[TextClassifier] = (),
-        monitor: ErrorSink | None = None,
+        monitor: ErrorListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.primary = primary
@@ -184,7 +184,7 @@ class AnalyzerChain:
             f"{primary.name} {verb} {len(missing):,} of {len(texts):,} texts, which {self.fallback.name} "
             f"analysed instead ({found.code}: {found.details})"
         )
-        return BatchAnalysis([one for one in results if one is not None], True, reason, attempt.usage)
+        return BatchAnalysis([one for one in results if one is not None], True, reason, attempt.usage, found.code)
 
     async def _without_llm(self, texts: Sequence[str], labels: Sequence[str] | None) -> list[Analysis]:
         if not labels:

@@ -33,7 +33,7 @@ _SHAPE = 'expected an object such as {"X": [[1, 2], [3, 4]], "y": [0, 1]}'
 logger = logging.getLogger("bulletproof.ingest")
 
 
-class ErrorSink(Protocol):
+class ErrorListener(Protocol):
     """What takes note of errors, such as an ``AIErrorMonitor``."""
 
     def record_error(self, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
@@ -42,7 +42,7 @@ class ErrorSink(Protocol):
 
 
 def load_training_data(
-    file_path: str | os.PathLike[str], *, max_bytes: int | None = None, monitor: ErrorSink | None = None
+    file_path: str | os.PathLike[str], *, max_bytes: int | None = None, monitor: ErrorListener | None = None
 ) -> "tuple[pd.DataFrame, list[Any]] | None":
     """Load training data and never raise: None when it cannot be used.
 

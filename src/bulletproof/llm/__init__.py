@@ -4,15 +4,15 @@ from bulletproof.llm.calls import LLMCall
 from bulletproof.llm.check import check_connection
 from bulletproof.llm.client import LLMClient, Message, Protection
 from bulletproof.llm.direct import call_openai_api
+from bulletproof.llm.listener import ErrorListener, tell, tell_success
 from bulletproof.llm.pricing import PRICES, Price, Spending
 from bulletproof.llm.replies import Completion
-from bulletproof.llm.sink import ErrorSink, tell, tell_success
 from bulletproof.llm.wrap import wrap
 
 __all__ = [
     "PRICES",
     "Completion",
-    "ErrorSink",
+    "ErrorListener",
     "LLMCall",
     "LLMClient",
     "Message",

@@ -6,7 +6,7 @@ from typing import Any
 
 from bulletproof.errors import ErrorType, classify
 from bulletproof.llm.client import Protection
-from bulletproof.llm.sink import ErrorSink, tell, tell_success
+from bulletproof.llm.listener import ErrorListener, tell, tell_success
 from bulletproof.resilience import AIServiceCircuitBreaker, Fallback, Gate, Policy, RetryPolicy
 from bulletproof.resilience.guarding import Guard
 
@@ -46,7 +46,7 @@ class Shield:
 
     service: str
     policy: Protection
-    monitor: ErrorSink | None = None
+    monitor: ErrorListener | None = None
     others: tuple[Other, ...] = ()
 
     @classmethod
@@ -54,7 +54,7 @@ class Shield:
         cls,
         service: str,
         policy: Protection | None,
-        monitor: ErrorSink | None,
+        monitor: ErrorListener | None,
         fallbacks: Sequence[Any],
         host_of: Callable[[Any], str],
     ) -> "Shield":
@@ -118,7 +118,7 @@ class _Watch(Guard):
 
     __slots__ = ("_monitor", "_service")
 
-    def __init__(self, monitor: ErrorSink, service: str) -> None:
+    def __init__(self, monitor: ErrorListener, service: str) -> None:
         self._monitor = monitor
         self._service = service
 

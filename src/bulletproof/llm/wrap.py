@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from bulletproof.llm.client import Protection
-from bulletproof.llm.sink import ErrorSink
+from bulletproof.llm.listener import ErrorListener
 from bulletproof.llm.wrap_genai import is_genai, protect_genai
 from bulletproof.llm.wrap_stainless import is_stainless, protect_stainless
 
@@ -15,7 +15,7 @@ def wrap(
     client: C,
     policy: Protection | None = None,
     fallbacks: Sequence[Any] = (),
-    monitor: ErrorSink | None = None,
+    monitor: ErrorListener | None = None,
     *,
     service: str | None = None,
 ) -> C:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from bulletproof.errors import BadResponseError
 from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
-from bulletproof.llm.sink import ErrorSink
+from bulletproof.llm.listener import ErrorListener
 from bulletproof.llm.stream_checks import EventStreamCheck, NoCheck, StreamCheck
 from bulletproof.llm.ways import PROTECTED, Other, Shield
 from bulletproof.resilience import remaining
@@ -30,7 +30,7 @@ def is_genai(client: Any) -> bool:
 
 
 def protect_genai(
-    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorSink | None, service: str | None
+    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorListener | None, service: str | None
 ) -> C:
     """Protect a client in place; see ``wrap``."""
 

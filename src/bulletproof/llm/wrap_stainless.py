@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
-from bulletproof.llm.sink import ErrorSink
+from bulletproof.llm.listener import ErrorListener
 from bulletproof.llm.stream_checks import ChatStreamCheck, EventStreamCheck, NoCheck, StreamCheck
 from bulletproof.llm.ways import PROTECTED, Other, Shield
 from bulletproof.resilience import remaining
@@ -23,7 +23,7 @@ def is_stainless(client: Any) -> bool:
 
 
 def protect_stainless(
-    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorSink | None, service: str | None
+    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorListener | None, service: str | None
 ) -> C:
     """Return a protected copy of a client; see ``wrap``."""
 

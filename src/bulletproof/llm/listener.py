@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from bulletproof.errors import AIError, Diagnosis, classify
 
 
-class ErrorSink(Protocol):
+class ErrorListener(Protocol):
     """Takes in failures: an ``AIErrorMonitor``, or anything with its method."""
 
     def record_error(self, /, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
@@ -13,7 +13,7 @@ class ErrorSink(Protocol):
         ...
 
 
-def tell(sink: ErrorSink | None, error: BaseException, service: str, **context: Any) -> Diagnosis:
+def tell(sink: ErrorListener | None, error: BaseException, service: str, **context: Any) -> Diagnosis:
     """Classify an error, tell the sink, and return what it means.
 
     Args:
@@ -31,7 +31,7 @@ def tell(sink: ErrorSink | None, error: BaseException, service: str, **context: 
     return found
 
 
-def tell_success(sink: ErrorSink | None, service: str, seconds: float | None = None) -> None:
+def tell_success(sink: ErrorListener | None, service: str, seconds: float | None = None) -> None:
     """Tell the sink of a call that went well, if it wants to know."""
     record = getattr(sink, "record_success", None)
     if record is not None:
