@@ -52,26 +52,40 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def serve(tmp_path: Path, free_port: int) -> Iterator[Callable[..., str]]:
-    """Start ``bulletproof serve`` as a process of its own and return its address."""
-    processes: list[subprocess.Popen[bytes]] = []
+class Serve:
+    """Starts ``bulletproof serve`` as a process of its own and returns its address."""
 
-    def start(**environment: str) -> str:
-        command = [sys.executable, "-m", "bulletproof", "serve", "--port", str(free_port)]
-        variables = {"PATH": "/usr/bin:/bin", "BULLETPROOF_DATA_DIR": str(tmp_path / "data"), **environment}
-        processes.append(subprocess.Popen(command, env=variables, cwd=tmp_path))
-        address = f"http://127.0.0.1:{free_port}"
-        for _ in range(200):
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder = folder
+        self._port = port
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, *, workers: int = 1, stderr: Any = None, **environment: str) -> str:
+        command = [sys.executable, "-m", "bulletproof", "serve", "--port", str(self._port), "--workers", str(workers)]
+        variables = {"PATH": "/usr/bin:/bin", "BULLETPROOF_DATA_DIR": str(self._folder / "data"), **environment}
+        self.processes.append(subprocess.Popen(command, env=variables, cwd=self._folder, stderr=stderr))
+        address = f"http://127.0.0.1:{self._port}"
+        for _ in range(400):
             try:
                 if httpx.get(f"{address}/health/ready").status_code == 200:
                     return address
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        raise AssertionError("the service did not start in ten seconds")
+        raise AssertionError("the service did not start in twenty seconds")
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(20)
+    def stop(self) -> None:
+        """End all that were started and wait for it."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(20)
+        self.processes.clear()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, free_port: int) -> Iterator[Serve]:
+    """Start ``bulletproof serve`` as a process of its own and return its address; ``stop()`` ends it."""
+    serve = Serve(tmp_path, free_port)
+    yield serve
+    serve.stop()

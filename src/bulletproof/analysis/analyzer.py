@@ -54,12 +54,14 @@ class BatchAnalysis:
         degraded: True when a fallback answered instead of the analyzer that was asked.
         reason: Why it was degraded, for people.
         usage: What it consumed, when a paid service was asked.
+        code: Code of the failure for which it was degraded.
     """
 
     results: list[Analysis]
     degraded: bool = False
     reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    code: str | None = None
 
 
 class Analyzer(Protocol):

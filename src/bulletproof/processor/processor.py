@@ -159,6 +159,7 @@ class AIDataProcessor:
             if call.options.on_run is not None:
                 await asyncio.to_thread(call.options.on_run, call.run)
             self.monitor.record_success("processor")
+            self._note_fallback(call)
             code = "success"
         except Exception as error:  # noqa: BLE001 -- the one place where a failure becomes an answer
             code = self._report(error, call).code
@@ -296,6 +297,15 @@ class AIDataProcessor:
     def _elapsed_ms(self, call: _Call) -> float:
         return round((self._clock() - call.started) * 1000, 1)
 
+    def _note_fallback(self, call: _Call) -> None:
+        """Log, once for a file, that it was answered although the analyzer failed."""
+        if call.run is not None and call.run.degraded:
+            logger.warning(
+                "file analysed by the fallback, at least in part: %s",
+                call.run.code,
+                extra={"processing_id": call.processing_id, "stage": "analyze", "code": call.run.code},
+            )
+
     def _tell(self, call: _Call, code: str) -> None:
         if self.on_file is None:
             return
@@ -328,7 +338,7 @@ class AIDataProcessor:
                 "stage": call.stage,
                 "code": diagnosis.code,
                 "error_type": str(diagnosis.error_type),
-                "exception": diagnosis.exception_chain,
+                "exception_chain": diagnosis.exception_chain,
             },
         )
         return diagnosis

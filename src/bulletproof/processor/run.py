@@ -158,6 +158,7 @@ class AnalysisRun:
         self.rejections: list[RejectionRow] = []
         self.degraded = False
         self.reason: str | None = None
+        self.code: str | None = None
         self.stored = False
         self.store_problem: Diagnosis | None = None
         self.extra: dict[str, Any] = {}
@@ -268,6 +269,7 @@ class AnalysisRun:
         if batch.degraded:
             self.degraded = True
             self.reason = self.reason or batch.reason
+            self.code = self.code or batch.code
 
     def _remember(self, fresh: Mapping[bytes, str], found: Mapping[bytes, Analysis]) -> None:
         for key in fresh:

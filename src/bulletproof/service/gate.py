@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from bulletproof.errors import (
     AccessDeniedError,
@@ -32,11 +33,17 @@ logger = logging.getLogger("bulletproof.service")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_OPEN_PATHS = ("/health/live", "/health/ready", "/docs", "/openapi.json", "/redoc")
+_OPEN_PATHS = ("/health/live", "/health/ready", "/docs", "/openapi.json", "/redoc", "/dashboard")
+# Where a page of the dashboard sends the file that it hands on to /process.
+_UPLOADS = "/dashboard/_nicegui/client/"
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 # Starlette's test client has no network behind it and calls itself by this name.
 _IN_PROCESS = "testclient"
+
+
+class AnswerBrokenOffError(Exception):
+    """A failure in the middle of an answer, which was logged; tells the server to break the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +90,21 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and not self._admits_socket(scope):
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         await _Exchange(self, scope, receive, send).run()
+
+    def _admits_socket(self, scope: Scope) -> bool:
+        """Only the dashboard has websockets; it has a guard of its own, who asks for the session."""
+        try:
+            self.caller(scope, Headers(scope=scope))
+        except AccessDeniedError:
+            return False
+        return str(scope["path"]).startswith("/dashboard/")
 
     def caller(self, scope: Scope, headers: Headers) -> Caller:
         """Say who sends the request.
@@ -127,7 +142,7 @@ class Gate:
 
     def max_body(self, path: str) -> int:
         """Return the largest body that a path takes, in bytes."""
-        return self._max_body.get(path, self._max_body[""])
+        return self._max_body.get("/process" if path.startswith(_UPLOADS) else path, self._max_body[""])
 
 
 class _Exchange:
@@ -146,6 +161,11 @@ class _Exchange:
         self._send = send
 
     async def run(self) -> None:
+        # Whatever is logged meanwhile carries the id, whoever logs it.
+        with bound_contextvars(request_id=self.request_id):
+            await self._run()
+
+    async def _run(self) -> None:
         started = self.gate.clock()
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         try:
@@ -201,15 +221,25 @@ class _Exchange:
         diagnosis = classify(error)
         if not isinstance(error, InputValidationError):
             self.gate.report(diagnosis, self.request_id)
-            logger.error(
+            unexpected = diagnosis.code == "internal_error"
+            logger.log(
+                logging.ERROR if unexpected else logging.WARNING,
                 "request failed: %s",
                 diagnosis.code,
-                exc_info=error if diagnosis.code == "internal_error" else None,
-                extra={"request_id": self.request_id, "code": diagnosis.code, "path": self.scope["path"]},
+                exc_info=error if unexpected else None,
+                extra={
+                    "request_id": self.request_id,
+                    "code": diagnosis.code,
+                    "error_type": str(diagnosis.error_type),
+                    "route": self._route(),
+                    "exception_chain": diagnosis.exception_chain,
+                },
             )
+            self.scope["state"]["failure_logged"] = True
+        self.scope["state"]["code"] = diagnosis.code
         if self.status:
             # Too late for another answer: the connection breaks, which tells the client that it has not all.
-            raise error
+            raise AnswerBrokenOffError(diagnosis.code) from error
         if self.too_large:
             await self._drain()
         response = diagnosis_response(diagnosis, request_id=self.request_id, accept=self.headers.get("accept", ""))
@@ -231,16 +261,27 @@ class _Exchange:
             return
 
     def _finish(self, seconds: float) -> None:
-        route: Any = self.scope.get("route")
-        path = getattr(route, "path", None) or "unmatched"
-        self.gate.observe(self.scope["method"], path, self.status, seconds)
-        logger.info(
+        method, route, state = self.scope["method"], self._route(), self.scope["state"]
+        self.gate.observe(method, route, self.status, seconds)
+        extra = {"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)}
+        if "code" in state:
+            extra["code"] = state["code"]
+        # One line for a failure: the one that says what failed.
+        failed = self.status >= 400 and "failure_logged" in state
+        # What a dashboard asks for every two seconds would drown the rest.
+        quiet = self.scope.get("bulletproof.quiet") or self.scope["path"].startswith("/dashboard/_nicegui")
+        logger.log(
+            logging.DEBUG if failed or (quiet and self.status < 400) else logging.INFO,
             "%s %s %s",
-            self.scope["method"],
-            path,
+            method,
+            route,
             self.status,
-            extra={"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)},
+            extra=extra,
         )
+
+    def _route(self) -> str:
+        route: Any = self.scope.get("route")
+        return getattr(route, "path", None) or "unmatched"
 
 
 def _request_id(headers: Headers) -> str:

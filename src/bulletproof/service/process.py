@@ -46,6 +46,8 @@ async def process_data(
         answer = await services.processor.process_file(file, options)
     services.measures.observe_answer(answer)
     if answer["status"] == "error":
+        # The processor has logged it, with its stage.
+        request.state.failure_logged = True
         return error_response(answer, request_id=request.state.request_id, accept=request.headers.get("accept", ""))
     answer["request_id"] = request.state.request_id
     return await asyncio.to_thread(Answer, answer)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bulletproof._version import __version__
+from bulletproof.dashboard import mount
 from bulletproof.errors import Diagnosis, InputValidationError, classify
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers, error_answer
@@ -93,6 +94,8 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
                 services.ready = False
         finally:
             services.ready = False
+            if dashboard is not None:
+                await dashboard.aclose()
             if own:
                 await processor.aclose()
 
@@ -113,6 +116,7 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
     for router in (process.router, results.router, health.router, operate.router):
         app.include_router(router)
     docs.add_pages(app)
+    dashboard = mount(app, port=settings.dashboard_port)
     _add_error_handlers(app)
 
     def report(diagnosis: Diagnosis, request_id: str) -> None:
@@ -154,6 +158,7 @@ async def _open_store(services: Services) -> None:
 
 def _add_error_handlers(app: FastAPI) -> None:
     def respond(request: Request, body: dict[str, Any], status: int, headers: Any = None) -> Response:
+        request.state.code = body["code"]
         return error_response(
             body,
             request_id=request.state.request_id,
