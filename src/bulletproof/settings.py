@@ -79,6 +79,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("BULLETPROOF_PORT", "PORT"),
         description="Port to listen on.",
     )
+    dashboard_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the dashboard when it is a process of its own; /dashboard leads there.",
+    )
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto by terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

@@ -26,6 +26,7 @@ _EXTRAS = {
     "models": ("joblib", "pandas"),
     "llm": ("openai",),
     "postgres": ("asyncpg",),
+    "dashboard": ("nicegui", "httpx"),
 }
 _MARKS: dict[Status, tuple[str, str]] = {
     "ok": ("ok", "green"),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bulletproof._version import __version__
 from bulletproof.cli import classify as classify_cli
-from bulletproof.cli import doctor, process, serve
+from bulletproof.cli import dashboard, doctor, process, serve
 from bulletproof.errors import AIError, classify
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("process")(process.process)
 app.command("serve")(serve.serve)
+app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
 app.command("classify")(classify_cli.classify_command)
 

@@ -1,9 +1,7 @@
 """``bulletproof serve``: the HTTP service."""
 
-import errno
 import ipaddress
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from bulletproof.cli.dashboard import dashboard_beside
+from bulletproof.cli.ports import check_free
 from bulletproof.errors import ConfigurationError
 from bulletproof.settings import Settings, load_settings
 
@@ -45,8 +45,10 @@ def serve(
         ) from error
     # Each worker process reads its settings from the environment.
     os.environ |= {"BULLETPROOF_HOST": settings.host, "BULLETPROOF_PORT": str(settings.port)}
-    typer.echo(_greeting(settings), err=True)
-    with _counting_together(workers):
+    with _counting_together(workers), dashboard_beside(settings, workers) as dashboard_port:
+        if dashboard_port is not None:
+            os.environ["BULLETPROOF_DASHBOARD_PORT"] = str(dashboard_port)
+        typer.echo(_greeting(settings), err=True)
         uvicorn.run(
             "bulletproof.service:app",
             host=settings.host,
@@ -73,20 +75,7 @@ def check_binding(settings: Settings) -> None:
             f"listening on {settings.host} lets other machines in, and no API keys are set",
             hint="Set BULLETPROOF_API_KEYS to a secret of yours, or listen on 127.0.0.1.",
         )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                message, hint = f"port {settings.port} is taken", "Choose another: bulletproof serve --port 8001"
-            elif error.errno in (errno.EACCES, errno.EPERM):
-                message, hint = f"port {settings.port} needs more rights", "Choose a port from 1024 up."
-            else:
-                message, hint = f"cannot listen on {settings.host}: {error.strerror or error}", "Check --host."
-            raise ConfigurationError(message, hint=hint) from error
+    check_free(settings.host, settings.port, "bulletproof serve --port 8001")
 
 
 @contextmanager
@@ -114,5 +103,6 @@ def _greeting(settings: Settings) -> str:
         f"  send a file   curl -F file=@samples/reviews.csv {address}/process\n"
         f"  the API       {address}/docs\n"
         f"  how it is     {address}/health\n"
+        f"  dashboard     {address}/dashboard\n"
         "Stop with Ctrl-C."
     )
