@@ -1,0 +1,1 @@
+"""Small adapters over other libraries, for benchmarks and the conformance table."""
