@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     )
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto by terminal.")
     log_level: str = Field("info", description="debug, info, warning or error.")
+    otel: bool = Field(
+        False, description="Whether to send OpenTelemetry traces and metrics; the OTEL_* variables say where to."
+    )
 
     @field_validator("api_keys", mode="before")
     @classmethod

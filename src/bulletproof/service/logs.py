@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 from bulletproof.errors import AIError
 from bulletproof.monitor.redaction import clean
@@ -18,7 +19,7 @@ _CHAIN = 10
 _TALKATIVE = ("httpx", "httpx2", "httpcore", "openai", "aiosqlite", "sqlalchemy", "alembic", "python_multipart")
 
 
-def _extras(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _extras(_: Any, __: str, event: EventDict) -> EventDict:
     record: logging.LogRecord = event["_record"]
     for key, value in vars(record).items():
         if key not in _STANDARD and not key.startswith("_"):
@@ -26,14 +27,14 @@ def _extras(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def _context(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _context(_: Any, __: str, event: EventDict) -> EventDict:
     """Add what the record does not say itself: the request and the file it is about."""
     for key, value in (structlog.contextvars.get_contextvars() | log_context()).items():
         event.setdefault(key, value)
     return event
 
 
-def _traceback(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _traceback(_: Any, __: str, event: EventDict) -> EventDict:
     """Say where an exception came from; what others say in their messages may be anything, so it stays out."""
     given = event.pop("exc_info", None)
     error = given[1] if isinstance(given, tuple) else given

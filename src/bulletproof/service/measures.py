@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
@@ -28,6 +29,8 @@ class Measures:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.counted: list[Counter | Gauge] = []
+        self._following = Lock()
         self._known: dict[Counter, dict[tuple[str, ...], float]] = {}
         self._series: dict[Counter, set[tuple[str, ...]]] = {}
         self._requests = self._histogram("request", "Time to answer a request", "method", "route", "status")
@@ -141,23 +144,28 @@ class Measures:
         return multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
 
     def _follow(self, counter: Counter, totals: Mapping[Any, float]) -> None:
-        known, series = self._known.get(counter, {}), self._series.setdefault(counter, set())
-        for names, total in totals.items():
-            labels = tuple(_label(name) for name in names)
-            if labels not in series:
-                if len(series) >= _SERIES:
-                    labels = (_OTHER,) * len(labels)
-                series.add(labels)
-            before = known.get(names, 0)
-            # One that is smaller than before was forgotten in the meantime and has begun anew.
-            counter.labels(*labels).inc(total - before if total >= before else total)
-        self._known[counter] = dict(totals)
+        with self._following:
+            known, series = self._known.get(counter, {}), self._series.setdefault(counter, set())
+            for names, total in totals.items():
+                labels = tuple(_label(name) for name in names)
+                if labels not in series:
+                    if len(series) >= _SERIES:
+                        labels = (_OTHER,) * len(labels)
+                    series.add(labels)
+                before = known.get(names, 0)
+                # One that is smaller than before was forgotten in the meantime and has begun anew.
+                counter.labels(*labels).inc(total - before if total >= before else total)
+            self._known[counter] = dict(totals)
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry)
+        counter = Counter(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry)
+        self.counted.append(counter)
+        return counter
 
     def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
-        return Gauge(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry, multiprocess_mode="livesum")
+        gauge = Gauge(f"bulletproof_{name}", f"{what}.", labels, registry=self.registry, multiprocess_mode="livesum")
+        self.counted.append(gauge)
+        return gauge
 
     def _histogram(self, name: str, what: str, *labels: str) -> Histogram:
         return Histogram(f"bulletproof_{name}_seconds", f"{what}.", labels, registry=self.registry, buckets=_BUCKETS)

@@ -48,6 +48,7 @@ async def process_data(
     if answer["status"] == "error":
         # The processor has logged it, with its stage.
         request.state.failure_logged = True
+        request.state.code = answer["code"]
         return error_response(answer, request_id=request.state.request_id, accept=request.headers.get("accept", ""))
     answer["request_id"] = request.state.request_id
     return await asyncio.to_thread(Answer, answer)

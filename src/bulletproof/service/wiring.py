@@ -1,10 +1,11 @@
 """The ASGI app: where the rooms are wired together behind HTTP."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,17 +15,21 @@ from starlette.responses import Response
 from bulletproof._version import __version__
 from bulletproof.dashboard import mount
 from bulletproof.errors import Diagnosis, InputValidationError, classify
+from bulletproof.llm import LLMCall
 from bulletproof.monitor import AIErrorMonitor
-from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers, error_answer
+from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience import Bulkhead
 from bulletproof.service import docs, health, operate, process, results
-from bulletproof.service.exposition import published
+from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import Gate
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.responses import error_response
 from bulletproof.service.sharing import shared_memory
 from bulletproof.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bulletproof.service.telemetry import Telemetry
 
 logger = logging.getLogger("bulletproof.service")
 
@@ -58,12 +63,18 @@ class Services:
     ready: bool = field(default=False)
 
 
-def create_app(settings: Settings | None = None, processor: AIDataProcessor | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    processor: AIDataProcessor | None = None,
+    *,
+    telemetry: "Telemetry | None" = None,
+) -> FastAPI:
     """Make the app.
 
     Args:
         settings: By default those of the environment.
         processor: By default one made from the settings; closed by the app only when the app made it.
+        telemetry: Takes traces and metrics; by default one made from the environment if the settings want it.
 
     Returns:
         The ASGI app. Nothing is opened before it starts.
@@ -84,6 +95,11 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
         Bulkhead("uploads", max_concurrent=settings.max_concurrent_uploads, max_queued=settings.max_queued_uploads),
     )
 
+    if telemetry is None and settings.otel:
+        from bulletproof.service.telemetry import Telemetry
+
+        telemetry = Telemetry.from_environment()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
@@ -98,6 +114,8 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
                 await dashboard.aclose()
             if own:
                 await processor.aclose()
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
 
     app = FastAPI(
         title="Bulletproof AI Processor",
@@ -109,10 +127,7 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
         responses=docs.ERRORS,
     )
     app.state.services = services
-    processor.on_file = services.measures.observe_file
-    llm = llm_of(processor)
-    if llm is not None:
-        llm.client.on_call = services.measures.observe_llm
+    _watch(services, telemetry)
     for router in (process.router, results.router, health.router, operate.router):
         app.include_router(router)
     docs.add_pages(app)
@@ -136,7 +151,31 @@ def create_app(settings: Settings | None = None, processor: AIDataProcessor | No
         observe=services.measures.observe_request,
         report=report,
     )
+    if telemetry is not None:
+        app.add_middleware(telemetry.middleware)
     return app
+
+
+def _watch(services: Services, telemetry: "Telemetry | None") -> None:
+    """Have files and LLM calls counted."""
+    processor, measures = services.processor, services.measures
+    if telemetry is not None:
+        telemetry.follow(measures.counted, lambda: refresh(services))
+
+    def on_file(report: FileReport) -> None:
+        measures.observe_file(report)
+        if telemetry is not None:
+            telemetry.on_file(report)
+
+    def on_call(call: LLMCall) -> None:
+        measures.observe_llm(call)
+        if telemetry is not None:
+            telemetry.on_llm(call)
+
+    processor.on_file = on_file
+    llm = llm_of(processor)
+    if llm is not None:
+        llm.client.on_call = on_call
 
 
 async def _open_store(services: Services) -> None:
