@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser lint format bench lock clean
+.PHONY: help demo serve test test-browser lint format bench classify-table lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -32,6 +32,9 @@ format: $(VENV)/.dev ## Format the code
 
 test-browser: $(VENV)/.dev ## Test the dashboard in a real browser (needs chromium; CHROMIUM=/path for another)
 	@$(BIN)/python -m pytest tests/browser -o addopts="-q --strict-markers --strict-config --import-mode=importlib" $(ARGS)
+
+classify-table: $(VENV)/.dev ## Walk every exception class of the libraries known and write them down
+	@$(BIN)/python tests/errors/walk_exceptions.py $(ARGS)
 
 bench: $(VENV)/.bench ## Run the benchmarks and write benchmarks/results/ (ARGS="process resilience" for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
