@@ -87,3 +87,5 @@ def configure_logs(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # An exporter that fails says so in the end; each try of its own is not worth a line.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)

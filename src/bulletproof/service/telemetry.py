@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from threading import Thread
 from typing import Any
 
 from prometheus_client import Counter, Gauge
@@ -17,6 +18,7 @@ from bulletproof.llm import LLMCall
 from bulletproof.processor import FileReport
 
 _NAME = "bulletproof"
+_LAST_SECONDS = 3.0
 
 
 def _missing(what: str) -> ConfigurationError:
@@ -68,22 +70,28 @@ class Telemetry:
         except ImportError as error:
             raise _missing("the OpenTelemetry SDK") from error
         os.environ.setdefault("OTEL_SERVICE_NAME", _NAME)
-        tracers = Tracers()
+        tracers = Tracers(shutdown_on_exit=False)
         for exporter in _exporters("traces"):
             tracers.add_span_processor(BatchSpanProcessor(exporter))
         readers = [
             exporter if isinstance(exporter, MetricReader) else PeriodicExportingMetricReader(exporter)
             for exporter in _exporters("metrics")
         ]
-        return cls(tracers, Meters(readers))
+        return cls(tracers, Meters(readers, shutdown_on_exit=False))
 
     def close(self) -> None:
-        """Send what is left and stop; takes a few seconds when nobody takes it."""
-        for provider in self._providers:
-            flush, shutdown = getattr(provider, "force_flush", None), getattr(provider, "shutdown", None)
-            if flush is not None and shutdown is not None:
-                flush(2000)
-                shutdown()
+        """Send what is left and stop, within seconds, even when nobody takes it."""
+
+        def end() -> None:
+            for provider in self._providers:
+                shutdown = getattr(provider, "shutdown", None)
+                if shutdown is not None:
+                    shutdown()
+
+        # The exporters try again for up to half a minute; nothing can interrupt that.
+        thread = Thread(target=end, name="bulletproof-telemetry-end", daemon=True)
+        thread.start()
+        thread.join(_LAST_SECONDS)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Wrap an app: a span for each request, in the trace of the caller if there is one."""
