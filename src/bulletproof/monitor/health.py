@@ -1,7 +1,6 @@
 """How bad it is: the error budget and how fast it burns."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from bulletproof.monitor.series import HOUR, MINUTE
@@ -59,12 +58,9 @@ class Share(NamedTuple):
 
 Measure = Callable[[float], Share]
 """Gives the operations from a moment of the monotonic clock on."""
-Counts = Mapping[str, int]
-"""Errors by severity."""
 
 
-@dataclass(frozen=True, slots=True)
-class Burn:
+class Burn(NamedTuple):
     """A pair of windows whose budget burns too fast."""
 
     service: str
@@ -87,37 +83,14 @@ class Burn:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The state of the system and how it was found.
-
-    Args:
-        status: ``healthy``, ``degraded`` or ``critical``.
-        basis: ``burn_rate``, ``counts`` (nothing to divide by, or too little), or ``burn_rate and counts``.
-        reasons: Sentences; why it is so, the worst first.
-        burns: The windows whose budget burns too fast.
-        objective: Share of operations that have to succeed.
-    """
-
-    status: str
-    basis: str
-    reasons: list[str]
-    burns: list[Burn]
-    objective: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
-        return asdict(self)
-
-
 def judge(
     measured: Mapping[str, Measure],
-    counted: Mapping[str, Counts],
+    counted: Mapping[str, Mapping[str, int]],
     *,
     at: float,
     objective: float,
     retention_hours: float,
-) -> Health:
+) -> dict[str, Any]:
     """Say how the system is.
 
     All measured services together decide whether it is critical; one of several that burns its own budget makes it
@@ -131,77 +104,75 @@ def judge(
         retention_hours: Longer windows than this cannot be looked at.
 
     Returns:
-        The health with its reasons.
+        ``status``, ``basis`` (``burn_rate``, ``counts`` or both), ``reasons`` (sentences, the worst first), ``burns``
+        and ``objective``.
     """
-    burns = _burns(measured, at, objective, retention_hours)
-    thin = {name for name, measure in measured.items() if measure(at - HOUR).total < MIN_OPERATIONS}
-    by_counts = {name: counts for name, counts in counted.items() if name not in measured or name in thin}
-    totals = {
-        severity: sum(counts.get(severity, 0) for counts in by_counts.values()) for severity in ("critical", "high")
-    }
+    pairs = [pair for pair in PAIRS if pair.long <= retention_hours or pair is PAIRS[0]]
+    burns = _burns(measured, pairs, at, 1 - objective)
+    thin = sorted(name for name, measure in measured.items() if measure(at - HOUR).total < MIN_OPERATIONS)
+    by_counts = [name for name in sorted(counted) if name not in measured or name in thin]
+    totals = {severity: sum(counted[name].get(severity, 0) for name in by_counts) for severity in CRITICAL_AT}
     counts_status = _by_counts(totals)
     status = max([counts_status, *(burn.status for burn in burns)], key=STATUSES.index)
-    judged = len(measured) - len(thin)
-    if not judged:
-        basis = "burn_rate and counts" if burns else "counts"
-    else:
-        basis = "burn_rate and counts" if by_counts else "burn_rate"
+    all_thin = len(thin) == len(measured)
+    bases = {"burn_rate": burns or not all_thin, "counts": by_counts or all_thin}
     reasons = [burn.reason for burn in burns]
     if counts_status != "healthy":
         seen = " and ".join(f"{number} {severity}" for severity, number in totals.items() if number)
-        reasons.append(f"{', '.join(sorted(by_counts))}: {seen} errors in the last 5 minutes")
+        reasons.append(f"{', '.join(by_counts)}: {seen} errors in the last 5 minutes")
     if status == "healthy":
         reasons.append("nothing fails more than it may")
-    if "counts" in basis:
+    if bases["counts"]:
         reasons.append(_why_counts(bool(measured), thin))
-    return Health(status, basis, reasons, burns, objective)
+    return {
+        "status": status,
+        "basis": " and ".join(name for name, used in bases.items() if used),
+        "reasons": reasons,
+        "burns": [burn._asdict() for burn in burns],
+        "objective": objective,
+    }
 
 
-def _burns(measured: Mapping[str, Measure], at: float, objective: float, retention_hours: float) -> list[Burn]:
+def _burns(measured: Mapping[str, Measure], pairs: list[Pair], at: float, budget: float) -> list[Burn]:
     def everything(start: float) -> Share:
-        shares = [measure(start) for measure in measured.values()]
-        return Share(sum(share.failed for share in shares), sum(share.total for share in shares))
+        failed, total = zip(*(measure(start) for measure in measured.values()), strict=True)
+        return Share(sum(failed), sum(total))
 
-    pairs = [pair for pair in PAIRS if pair.long <= retention_hours or pair is PAIRS[0]]
     if len(measured) <= 1:
-        return [burn for name, measure in measured.items() for burn in _of(name, measure, pairs, at, objective)]
-    burns = _of("all services", everything, pairs, at, objective)
+        return [burn for name, measure in measured.items() for burn in _of(name, measure, pairs, at, budget)]
+    burns = _of("all services", everything, pairs, at, budget)
+    # Part of the system: the rest still works.
+    weaker = [pair._replace(status="degraded") for pair in pairs]
     for name, measure in sorted(measured.items()):
-        # Part of the system: the rest still works.
-        burns += _of(name, measure, [pair._replace(status="degraded") for pair in pairs], at, objective)
+        burns += _of(name, measure, weaker, at, budget)
     return sorted(burns, key=lambda burn: -STATUSES.index(burn.status))
 
 
-def _of(name: str, measure: Measure, pairs: list[Pair], at: float, objective: float) -> list[Burn]:
-    budget = 1 - objective
+def _of(name: str, measure: Measure, pairs: list[Pair], at: float, budget: float) -> list[Burn]:
     found = []
     for pair in pairs:
         wide, narrow = measure(at - pair.long * HOUR), measure(at - pair.short * HOUR)
         if wide.total < MIN_OPERATIONS or wide.failed < MIN_FAILURES or narrow.failed < MIN_RECENT_FAILURES:
             continue
-        burn_long = wide.failed / wide.total / budget
-        burn_short = narrow.failed / narrow.total / budget
-        if burn_long >= pair.burn and burn_short >= pair.burn:
-            found.append(
-                Burn(
-                    name, pair.status, pair.long, pair.short, pair.burn,
-                    round(burn_long, 2), round(burn_short, 2), wide.failed, wide.total,
-                )
-            )  # fmt: skip
+        fast, now = (share.failed / share.total / budget for share in (wide, narrow))
+        if min(fast, now) >= pair.burn:
+            windows = (pair.long, pair.short, pair.burn)
+            found.append(Burn(name, pair.status, *windows, round(fast, 2), round(now, 2), wide.failed, wide.total))
     return found
 
 
-def _by_counts(totals: Counts) -> str:
-    if any(totals[severity] >= limit for severity, limit in CRITICAL_AT.items()):
-        return "critical"
-    return "degraded" if any(totals[severity] >= limit for severity, limit in DEGRADED_AT.items()) else "healthy"
+def _by_counts(totals: Mapping[str, int]) -> str:
+    for status, limits in (("critical", CRITICAL_AT), ("degraded", DEGRADED_AT)):
+        if any(totals[severity] >= limit for severity, limit in limits.items()):
+            return status
+    return "healthy"
 
 
-def _why_counts(measured: bool, thin: set[str]) -> str:
+def _why_counts(measured: bool, thin: list[str]) -> str:
     if not measured:
         return "judged by counts of the last 5 minutes: no operations are reported (record_success, observe)"
-    few = f"{', '.join(sorted(thin))}: fewer than {MIN_OPERATIONS} operations in the last hour" if thin else ""
-    return f"judged by counts of the last 5 minutes where no or few operations are reported{few and f' ({few})'}"
+    few = f" ({', '.join(thin)}: fewer than {MIN_OPERATIONS} operations in the last hour)" if thin else ""
+    return f"judged by counts of the last 5 minutes where no or few operations are reported{few}"
 
 
 def _span(hours: float) -> str:

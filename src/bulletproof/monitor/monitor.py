@@ -1,16 +1,18 @@
 """The monitor: what is failing, since when, how bad."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from heapq import nlargest
 from itertools import islice
+from math import ceil
+from operator import itemgetter
 from typing import Any
 
 from bulletproof.errors import Diagnosis, classify
 from bulletproof.monitor.event import ErrorEvent
-from bulletproof.monitor.health import COUNTED, Health, Measure, Share, judge
+from bulletproof.monitor.health import COUNTED, Measure, Share, judge
 from bulletproof.monitor.operations import Operations
 from bulletproof.monitor.recorder import Recorder
 from bulletproof.monitor.series import HOUR, MINUTE, Series
@@ -18,6 +20,7 @@ from bulletproof.monitor.tally import Problem
 from bulletproof.monitor.trending import SNOOZE, trend_of
 
 _VALIDATION = "validation_error"
+_BY = ("by_type", "by_service", "by_severity", "by_code")
 _NAMES = frozenset({"error_type", "severity", "message"})
 _TOP = 10
 _LONGEST = 24 * 366
@@ -103,10 +106,7 @@ class AIErrorMonitor(Recorder):
             ValueError: If ``hours`` is not a positive number.
         """
         hours = self._window(hours)
-        by_service: Counter[str] = Counter()
-        by_severity: Counter[str] = Counter()
-        by_type: Counter[str] = Counter()
-        by_code: Counter[str] = Counter()
+        counts: dict[str, Counter[str]] = {key: Counter() for key in _BY}
         failed: Counter[str] = Counter()
         with self._lock:
             at = self._drain()
@@ -114,34 +114,31 @@ class AIErrorMonitor(Recorder):
             for cell in self._cells:
                 count = cell.series.since(start)
                 if count:
-                    by_service[cell.service] += count
-                    by_severity[cell.severity] += count
-                    by_type[cell.error_type] += count
-                    if cell.code:
-                        by_code[cell.code] += count
+                    for key, name in zip(_BY, cell.names, strict=True):
+                        counts[key][name] += count
                     if cell.error_type != _VALIDATION:
                         failed[cell.service] += count
             rows = [(count, problem) for problem in self._problems if (count := problem.series.since(start))]
-            listed = sum(row[0] for row in rows)
-            top = [_row(problem, count) for count, problem in nlargest(_TOP, rows, key=lambda row: row[0])]
+            top = [_row(problem, count) for count, problem in nlargest(_TOP, rows, key=itemgetter(0))]
             trending = self._trending(at)
-            measured = {name: _seen_of(one, start, failed[name]) for name, one in list(self._operations.items())}
-        total = by_type.total()
-        fine = sum(row["total"] - row["failed"] for row in measured.values())
-        lost = failed.total() + sum(row["failed"] - failed[name] for name, row in measured.items())
-        judged = fine + lost + by_type[_VALIDATION]
+            operations: dict[str, dict[str, Any]] = {}
+            for service, seen in list(self._operations.items()):
+                failures = failed[service] = seen.failures(start, failed[service])
+                total = seen.ok.since(start) + failures
+                operations[service] = {"total": total, "failed": failures, "mean_duration": seen.mean_duration(start)}
+        del counts["by_code"][""]
+        errors = counts["by_type"].total()
+        fine = sum(row["total"] - row["failed"] for row in operations.values())
+        judged = fine + failed.total() + counts["by_type"][_VALIDATION]
         return {
-            "total_errors": total,
-            "by_service": dict(by_service.most_common()),
-            "by_severity": dict(by_severity.most_common()),
-            "by_type": dict(by_type.most_common()),
-            "error_rate": total / (60 * hours),
+            "total_errors": errors,
+            **{key: dict(counter.most_common()) for key, counter in counts.items()},
+            "error_rate": errors / (60 * hours),
             "trending_errors": trending,
-            "by_code": dict(by_code.most_common()),
-            "failure_ratio": lost / judged if measured and judged else None,
-            "operations": measured,
+            "failure_ratio": failed.total() / judged if operations and judged else None,
+            "operations": operations,
             "top_errors": top,
-            "unlisted_errors": total - listed,
+            "unlisted_errors": errors - sum(count for count, _ in rows),
             "unrecorded_errors": self._failed,
             "hours": hours,
         }
@@ -153,7 +150,7 @@ class AIErrorMonitor(Recorder):
             >>> AIErrorMonitor().get_health_status()
             'healthy'
         """
-        return self._health().status
+        return str(self._health()["status"])
 
     def explain_health(self) -> dict[str, Any]:
         """Return the health with its reasons.
@@ -166,7 +163,7 @@ class AIErrorMonitor(Recorder):
             >>> AIErrorMonitor().explain_health()["basis"]
             'counts'
         """
-        return self._health().as_dict()
+        return self._health()
 
     def recent(self, n: int = 50, *, fingerprint: str | None = None, service: str | None = None) -> list[ErrorEvent]:
         """Return the latest errors, the newest first.
@@ -181,22 +178,17 @@ class AIErrorMonitor(Recorder):
         with self._lock:
             self._drain()
             # The newest first; what other processes saw arrives late.
-            ring = list(self._ring)[::-1]
-            ring.sort(key=lambda event: -event[1])
+            ring = sorted(self._ring, key=itemgetter(1))[::-1]
         wanted = (
             ErrorEvent(
                 datetime.fromtimestamp(wall, UTC),
-                seen.cell.error_type,
-                seen.cell.service,
-                seen.cell.severity,
+                *seen.names[:3],
                 seen.message,
                 dict(sample or {}),
-                seen.problem.fingerprint,
+                seen.fingerprint,
             )
             for seen, _, wall, sample in ring
-            if seen.problem is not None
-            and fingerprint in (None, seen.problem.fingerprint)
-            and service in (None, seen.cell.service)
+            if fingerprint in (None, seen.fingerprint) and service in (None, seen.names[1])
         )
         return list(islice(wanted, max(n, 0)))
 
@@ -240,39 +232,33 @@ class AIErrorMonitor(Recorder):
 
         Returns:
             At most 120 steps of equal length (at least a minute), the oldest first: ``start`` (ISO 8601), ``seconds``
-            (length), ``total``, ``by_type``, ``by_severity``, ``by_service``. Steps that end at full minutes by the
-            monotonic clock; the last one is the present and still grows.
+            (length), ``total``, ``by_type``, ``by_severity``, ``by_service``. Steps end at full minutes by the
+            monotonic clock; the last one is the present and still grows, and what came in the window before the first
+            one is counted in it.
 
         Raises:
             ValueError: If ``hours`` is not a positive number.
         """
         hours = self._window(hours)
-        step = max(-(-hours * HOUR // _POINTS // MINUTE), 1.0) * MINUTE
-        if hours > 25:
-            step = -(-step // HOUR) * HOUR
-        number = max(round(-(-hours * HOUR // step)), 1)
-        steps: list[dict[str, Any]] = []
+        grain = HOUR if hours > 25 else MINUTE
+        step = max(ceil(hours * HOUR / _POINTS / grain), 1) * grain
         with self._lock:
             at = self._drain()
-            wall = self._wall()
+            begin = self._wall() - at
             end = (at // MINUTE + 1) * MINUTE
-            starts = [end - step * back for back in range(number, -1, -1)]
-            for start in starts[:-1]:
-                moment = _moment(wall - (at - start))
-                steps.append(
-                    {"start": moment, "seconds": step, "total": 0, "by_type": {}, "by_severity": {}, "by_service": {}}
-                )
+            starts = [end - step * back for back in range(ceil(hours * HOUR / step), -1, -1)]
+            steps: list[dict[str, Any]] = [
+                {"start": _moment(begin + start), "seconds": step, "total": 0, **{key: Counter() for key in _BY[:3]}}
+                for start in starts[:-1]
+            ]
+            starts[0] = min(starts[0], at - hours * HOUR)
             for cell in self._cells:
                 for row, count in zip(steps, cell.series.between(starts), strict=True):
                     if count:
                         row["total"] += count
-                        for key, name in (
-                            ("by_type", cell.error_type),
-                            ("by_severity", cell.severity),
-                            ("by_service", cell.service),
-                        ):
-                            row[key][name] = row[key].get(name, 0) + count
-        return steps
+                        for key, name in zip(_BY[:3], cell.names, strict=False):
+                            row[key][name] += count
+        return [row | {key: dict(row[key]) for key in _BY[:3]} for row in steps]
 
     # All of what follows under the lock
 
@@ -294,11 +280,7 @@ class AIErrorMonitor(Recorder):
                         "error_type": problem.error_type,
                         "service": problem.service,
                         "fingerprint": problem.fingerprint,
-                        "recent": trend.recent,
-                        "baseline": trend.baseline,
-                        "ratio": trend.ratio,
-                        "minutes": trend.minutes,
-                        "new": trend.new,
+                        **trend._asdict(),
                         "since": _moment(wall - (at - problem.alarmed)),
                         "code": problem.code,
                         "message": problem.message,
@@ -306,10 +288,10 @@ class AIErrorMonitor(Recorder):
                 )
         return sorted(found, key=lambda row: -row["recent"] + row["baseline"])
 
-    def _health(self) -> Health:
+    def _health(self) -> dict[str, Any]:
         with self._lock:
             at = self._drain()
-            counted: dict[str, Counter[str]] = {}
+            counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
             errors: dict[str, tuple[list[Series], list[Series]]] = {name: ([], []) for name in self._operations}
             for cell in self._cells:
                 ours = cell.error_type != _VALIDATION
@@ -317,24 +299,18 @@ class AIErrorMonitor(Recorder):
                     errors[cell.service][ours].append(cell.series)
                 count = cell.series.since(at - COUNTED) if ours else 0
                 if count:
-                    counted.setdefault(cell.service, Counter())[cell.severity] += count
+                    counted[cell.service][cell.severity] += count
             measured = {name: _measure(self._operations[name], *series) for name, series in errors.items()}
             return judge(measured, counted, at=at, objective=self.objective, retention_hours=self.retention_hours)
 
 
 def _measure(operations: Operations, theirs: list[Series], ours: list[Series]) -> Measure:
     def measure(start: float) -> Share:
-        failed = max(operations.failed.since(start), sum(series.since(start) for series in ours))
+        failed = operations.failures(start, sum(series.since(start) for series in ours))
         refused = sum(series.since(start) for series in theirs)
         return Share(failed, operations.ok.since(start) + failed + refused)
 
     return measure
-
-
-def _seen_of(operations: Operations, start: float, errors: int) -> dict[str, Any]:
-    failed = max(operations.failed.since(start), errors)
-    mean = operations.mean_duration(start)
-    return {"total": operations.ok.since(start) + failed, "failed": failed, "mean_duration": mean}
 
 
 def _row(problem: Problem, count: int) -> dict[str, Any]:

@@ -79,11 +79,6 @@ class Series:
         """How many are remembered with their time."""
         return self.total - self._before[0] if self._before else 0
 
-    @property
-    def latest(self) -> float:
-        """When the last one was; minus infinity when there is none."""
-        return self._last[-1] if self._last else float("-inf")
-
     def drop(self, start: float) -> int:
         """Forget what happened before ``start`` and return how many that were."""
         kept = self.kept

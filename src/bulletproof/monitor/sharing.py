@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bulletproof.errors import classify
 from bulletproof.monitor.monitor import AIErrorMonitor
@@ -54,18 +54,12 @@ class ErrorSink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """How far another process has been read: its last batch, which may still grow."""
+class _Known(NamedTuple):
+    """How far another process has been read: its last batch, which may still grow, and when it did."""
 
-    sequence: int
-    until: datetime
+    batch: ErrorBatch
     rows: Rows
     changed: float
-
-    def same_as(self, batch: ErrorBatch) -> bool:
-        """Whether the batch was read before, as it is."""
-        return batch.sequence < self.sequence or (batch.sequence == self.sequence and batch.until == self.until)
 
 
 class MonitorSharing:
@@ -151,20 +145,21 @@ class MonitorSharing:
             self._opened = self._clock()
 
     async def _read(self) -> None:
-        after = {source: known.sequence for source, known in self._known.items()} | {self.source: self._sequence + 1}
+        after = {source: known.batch.sequence for source, known in self._known.items()}
+        after[self.source] = self._sequence + 1
         more = Rows()
         for batch in await self._sink.load_errors(after, self._oldest()):
             known = self._known.get(batch.source)
-            if batch.source == self.source or (known is not None and known.same_as(batch)):
+            before = known.rows if known is not None and known.batch.sequence == batch.sequence else None
+            if before is not None and known is not None and known.batch.payload == batch.payload:
                 continue
             try:
                 rows = Rows.from_json(batch.payload)
             except ValueError as error:
                 logger.warning("error counts of %s/%d are left out: %s", batch.source, batch.sequence, error)
                 rows = Rows()
-            grown = known is not None and known.sequence == batch.sequence
-            more.add(rows.beyond(known.rows) if known is not None and grown else rows)
-            self._known[batch.source] = _Known(batch.sequence, batch.until, rows, self._clock())
+            more.add(rows if before is None else rows.beyond(before))
+            self._known[batch.source] = _Known(batch, rows, self._clock())
         if more:
             await asyncio.to_thread(self._monitor.merge, more)
 

@@ -13,18 +13,46 @@ SEVERITIES = ("low", "medium", "high", "critical")
 _LIMITS = {"error_type": 32, "service": 200, "code": 200}
 _CELLS = 1000
 
+Names = tuple[str, str, str, str]
+"""Error type, service, severity, code."""
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A message that was seen before: what counts it when it comes again.
+
+    Args:
+        names: Of the cell.
+        template: The message without its varying parts; ``_OTHER`` when nobody has read it.
+        fingerprint: Of the problem; empty when nobody has read the message.
+        message: The message, redacted.
+        at: When it was first seen on the monotonic clock.
+        wall: When it was first seen, seconds since the epoch.
+        shown: Whether it is this very message, and not only one like it.
+        hits: How often it was counted of late.
+    """
+
+    names: Names
+    template: str
+    fingerprint: str
+    message: str
+    at: float
+    wall: float
+    shown: bool = True
+    hits: int = 0
+
 
 class Cell:
     """How many errors of one type, service, severity and code there were."""
 
     __slots__ = ("code", "error_type", "names", "own", "series", "service", "severity", "unread")
 
-    def __init__(self, error_type: str, service: str, severity: str, code: str) -> None:
-        self.names = (error_type, service, severity, code)
-        self.error_type, self.service, self.severity, self.code = self.names
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.error_type, self.service, self.severity, self.code = names
         self.series = Series()
         self.own = 0
-        self.unread = Seen(self, None, "", shown=False)
+        self.unread = Seen(names, OTHER, "", "", 0.0, 0.0, shown=False)
 
 
 class Cells:
@@ -34,29 +62,30 @@ class Cells:
     """
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[str, str, str, str], Cell] = {}
+        self._cells: dict[Names, Cell] = {}
         self._names: dict[str, set[str]] = {kind: set() for kind in _LIMITS}
 
     def __iter__(self) -> Iterator[Cell]:
         # A copy: a finalizer may record an error while somebody looks.
         return iter(list(self._cells.values()))
 
-    def __contains__(self, cell: object) -> bool:
-        return isinstance(cell, Cell) and self._cells.get(cell.names) is cell
-
     def get(self, error_type: str, service: str, severity: str, code: str) -> Cell:
         """Return the cell of these names, which must be clean; it is made when it is new."""
         names = (error_type, service, severity, code)
-        cell = self._cells.get(names)
-        if cell is None:
+        if names not in self._cells:
             error_type = self._admit("error_type", error_type)
             names = (error_type, self._admit("service", service), severity, self._admit("code", code))
             if len(self._cells) >= _CELLS and names not in self._cells:
                 names = (error_type, OTHER, severity, OTHER if code else "")
-            cell = self._cells.get(names)
-            if cell is None:
-                cell = self._cells[names] = Cell(*names)
-        return cell
+            if names not in self._cells:
+                self._cells[names] = Cell(names)
+        return self._cells[names]
+
+    def unread(self, error_type: str, service: str, severity: str, code: str) -> Seen:
+        """Return what counts a message that nobody has read; names that are not known to be clean become others."""
+        names = {"error_type": error_type, "service": service, "code": code}
+        known = {kind: name if not name or name in self._names[kind] else OTHER for kind, name in names.items()}
+        return self.get(severity=severity_of(severity), **known).unread
 
     def _admit(self, kind: str, name: str) -> str:
         known = self._names[kind]
@@ -70,15 +99,13 @@ class Cells:
     def forget(self, start: float, fine: float) -> int:
         """Drop what is older than ``start``, merge what is older than ``fine``; return how many errors were dropped."""
         dropped = 0
-        for cell in self._cells.values():
+        for cell in self:
             dropped += cell.series.drop(start)
             cell.series.compact(fine)
-        empty = [cell for cell in self._cells.values() if not cell.series.kept]
-        for cell in empty:
-            del self._cells[cell.names]
-        if empty:
-            for kind, names in self._names.items():
-                names.intersection_update({getattr(cell, kind) for cell in self._cells.values()})
+            if not cell.series.kept:
+                del self._cells[cell.names]
+        for kind, names in self._names.items():
+            names.intersection_update({getattr(cell, kind) for cell in self})
         return dropped
 
 
@@ -118,18 +145,10 @@ class Problem:
     series: Series = field(default_factory=Series)
     alarmed: float = float("-inf")
 
-
-class Seen:
-    """A message that was seen before: which rows count it when it comes again."""
-
-    __slots__ = ("cell", "hits", "message", "problem", "shown")
-
-    def __init__(self, cell: Cell, problem: Problem | None, message: str, shown: bool = True) -> None:
-        self.cell = cell
-        self.problem = problem
-        self.message = message
-        self.shown = shown
-        self.hits = 0
+    @property
+    def weight(self) -> int:
+        """How many there may have been, rows of others that it took over included."""
+        return self.series.kept + self.inherited
 
 
 class Problems:
@@ -150,9 +169,6 @@ class Problems:
     def __iter__(self) -> Iterator[Problem]:
         return iter(list(self._rows.values()))
 
-    def __contains__(self, problem: object) -> bool:
-        return isinstance(problem, Problem) and self._rows.get(problem.fingerprint) is problem
-
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -160,38 +176,34 @@ class Problems:
         """Return the row of a fingerprint, if it has one."""
         return self._rows.get(fingerprint)
 
-    def add(self, problem: Problem) -> Problem:
-        """Give a new problem its row; the caller makes room first."""
-        problem.inherited = self._floor
-        self._rows[problem.fingerprint] = problem
+    def of(self, seen: Seen) -> Problem:
+        """Return the row of a message; it is made when there is none."""
+        problem = self._rows.get(seen.fingerprint)
+        if problem is None:
+            if len(self._rows) >= self.SIZE:
+                self._make_room()
+            error_type, service, severity, code = seen.names
+            problem = self._rows[seen.fingerprint] = Problem(
+                seen.fingerprint, seen.template, error_type, service, code, severity, seen.message,
+                first=seen.wall, last=seen.wall, born=seen.at, inherited=self._floor,
+            )  # fmt: skip
         return problem
 
-    @property
-    def full(self) -> bool:
-        """Whether a new row needs room."""
-        return len(self._rows) >= self.SIZE
-
-    def make_room(self) -> None:
-        """Drop the rarest quarter."""
-        rows = sorted(self._rows.values(), key=_weight)
-        dropped = rows[: self.SIZE // 4]
-        self._floor = _weight(dropped[-1])
-        for problem in dropped:
+    def _make_room(self) -> None:
+        rarest = sorted(self, key=lambda problem: problem.weight)[: self.SIZE // 4]
+        self._floor = rarest[-1].weight
+        for problem in rarest:
             del self._rows[problem.fingerprint]
 
     def forget(self, start: float, fine: float) -> None:
         """Drop what is older than ``start``, merge what is older than ``fine``."""
-        for problem in list(self._rows.values()):
+        for problem in self:
             problem.series.drop(start)
             problem.series.compact(fine)
             if not problem.series.kept:
                 del self._rows[problem.fingerprint]
         if len(self._rows) <= self.SIZE // 2:
             self._floor = 0
-
-
-def _weight(problem: Problem) -> int:
-    return problem.series.kept + problem.inherited
 
 
 def severity_of(name: str) -> str:
