@@ -15,11 +15,13 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path)
 
 
-async def test_each_file_is_reported_with_its_stages_and_models(settings: Settings) -> None:
+async def test_each_file_is_reported_with_its_stages_and_models(settings: Settings, tmp_path: Path) -> None:
     reports: list[FileReport] = []
+    broken = tmp_path / "broken.json"
+    broken.write_text("[broken")
     async with AIDataProcessor(settings=settings, on_file=reports.append) as processor:
         good = await processor.process_file(b'["lovely", "awful"]')
-        bad = await processor.process_file(b"[broken")
+        bad = await processor.process_file(broken)
     assert [report.code for report in reports] == ["success", bad["code"]]
     assert [time.stage for time in reports[0].stages] == list(STAGES)
     assert all(0 <= time.busy <= time.ended - time.started + 1e-6 for time in reports[0].stages)

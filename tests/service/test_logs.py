@@ -101,6 +101,21 @@ async def test_a_store_that_is_down_is_one_line_although_the_file_is_answered(
     assert (line["request_id"], line["processing_id"]) == (body["request_id"], body["processing_id"])
 
 
+async def test_an_llm_that_is_down_is_one_line_although_the_local_model_answers(
+    lines: Lines, settings: Settings, client_of: Any
+) -> None:
+    settings.llm_base_url, settings.llm_max_attempts = "http://127.0.0.1:9/v1", 2
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        lines()
+        body = (await send(client, b'["good", "bad"]')).json()
+        assert body["degraded"] is True
+        said = [line for line in lines() if line.get("request_id") == body["request_id"] and "status" not in line]
+    (line,) = said
+    assert (line["stage"], line["code"]) == ("analyze", "service_unavailable")
+    assert line["processing_id"] == body["processing_id"]
+
+
 async def test_whatever_is_logged_during_a_request_carries_its_id(
     lines: Lines, app: Any, client: httpx.AsyncClient
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-ROUNDS = 12  # enough to reach both workers, which take turns as the system likes
+ROUNDS = 8  # enough to reach both workers, which take turns as the system likes
 
 
 def eventually(probe: Callable[[], bool], seconds: float = 20) -> None:
@@ -69,6 +69,6 @@ def test_without_its_database_the_service_counts_alone_and_says_so_once(serve: A
         address = serve(stderr=output, BULLETPROOF_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
         httpx.post(f"{address}/process", files={"file": ("t.json", b"[broken")})
         assert ask(address, "/metrics").json()["by_code"]["invalid_json"] == 1
-        time.sleep(5)
+        time.sleep(3)
         assert ask(address, "/health").json()["status"] == "degraded"
     assert log.read_text().count("error counts cannot be shared for now") == 1

@@ -280,7 +280,7 @@ class AIDataProcessor:
         # Shielded: a caller that goes away must not leave half a run behind.
         problem = await asyncio.shield(asyncio.ensure_future(self._try(self.store.abandon_run(processing_id))))
         if problem is not None:
-            logger.info("a broken-off run is left to the sweep", extra={"processing_id": processing_id})
+            logger.debug("a broken-off run is left to the sweep", extra={"processing_id": processing_id})
 
     async def _try(self, work: Any) -> StoreError | None:
         try:

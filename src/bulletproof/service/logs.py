@@ -49,10 +49,14 @@ def _traceback(_: Any, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _not_twice(record: logging.LogRecord) -> bool:
-    """Leave out what the server logs of a failure that was logged already."""
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Keep it at one line for a failure: the one of whoever it reached in the end."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, AnswerBrokenOffError)
+    if isinstance(error, AnswerBrokenOffError):
+        return False
+    # A try that is followed by another is no failure yet.
+    is_try = record.name == "bulletproof.resilience" and record.levelno == logging.INFO
+    return not is_try or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def configure_logs(settings: Settings) -> None:
@@ -81,7 +85,7 @@ def configure_logs(settings: Settings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _traceback, final],
         )
     )
-    handler.addFilter(_not_twice)
+    handler.addFilter(_worth_a_line)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
