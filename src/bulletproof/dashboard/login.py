@@ -65,4 +65,6 @@ def notice_page(title: str, lines: list[str], *, nonce: str, status: int, refres
 def _page(title: str, body: str, nonce: str, status: int, refresh: str = "") -> HTMLResponse:
     content = _PAGE.format(title=escape(title), body=body, nonce=nonce, style=_STYLE, refresh=refresh)
     headers = {"Content-Security-Policy": _POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
+    # With no referrer at all, a browser would not say either that the form comes from here.
+    headers["Referrer-Policy"] = "same-origin"
     return HTMLResponse(content, status_code=status, headers=headers)

@@ -30,7 +30,7 @@ class BreakersPanel:
         with panel("Circuit breakers", "breakers", css="wide"):
             self._told = Tag("p", css="soft", role="status", aria_live="polite")
             self._rows = Rows(Tag("ul", css="cards"), self._breaker, empty="No service is behind a breaker.")
-        with ui.dialog() as self._dialog, Tag("div", css="dialog small", role="alertdialog", aria_labelledby="sure"):
+        with ui.dialog().props("aria-labelledby=sure") as self._dialog, Tag("div", css="dialog small"):
             self._sure = Tag("h2", id="sure")
             Tag("p", "Every call is refused at once until somebody resets the breaker.")
             with Tag("div", css="buttons"):

@@ -10,7 +10,7 @@ from bulletproof.dashboard.panels.panel import Problem, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
 from bulletproof.dashboard.wording import ago, chart, chart_in_words, number, times, type_name
-from bulletproof.errors import AIError, classify
+from bulletproof.errors import CODES, AIError, classify
 
 _SAMPLES = 20
 
@@ -104,7 +104,7 @@ class _Samples:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        with ui.dialog() as self._dialog, Tag("div", css="dialog", role="dialog", aria_labelledby="samples-title"):
+        with ui.dialog().props("aria-labelledby=samples-title") as self._dialog, Tag("div", css="dialog"):
             with Tag("div", css="dialog-head"):
                 self._title = Tag("h2", id="samples-title")
                 Button("Close", self._dialog.close, css="plain")
@@ -143,7 +143,8 @@ class _Samples:
         facts += [f"{word} {ago(row[name], now)}" for name, word in _TIMES if row.get(name)]
         facts.append(f"fingerprint {row.get('fingerprint', '')}")
         self._facts.say(" · ".join(facts))
-        self._hint.say(f"What to do: {row['hint']}" if row.get("hint") else "")
+        spec = CODES.get(str(row.get("code")))
+        self._hint.say(f"What to do: {spec.hint}" if spec else "")
 
     def _sample(self) -> Callable[[Any], None]:
         when, message = Tag("span", css="soft"), Tag("pre", css="message")

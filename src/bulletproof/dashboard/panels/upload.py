@@ -17,6 +17,11 @@ from bulletproof.errors import AIError, classify
 
 _FIRST = 5
 _TICK = 0.5
+# Nothing but the framework's own figures stands in it. The trigger covers it for mouse and finger; the button is for
+# the keyboard.
+_DROP = """<div class="drop"><button type="button" class="plain" @click="props.pickFiles">Choose a file</button>
+<span class="soft">or drop it here</span><span v-if="props.isUploading">{{ props.uploadProgressLabel }}</span>
+<q-uploader-add-trigger aria-hidden="true"></q-uploader-add-trigger></div>"""
 
 
 class UploadPanel:
@@ -34,10 +39,11 @@ class UploadPanel:
                 ui.input("Labels, separated by commas (needs an LLM)").props("outlined dense").classes("input")
             )
             self._uploader = (
-                ui.upload(label="Choose a file or drop it here", auto_upload=True, on_upload=self._received)
+                ui.upload(auto_upload=True, on_upload=self._received)
                 .props("flat bordered no-thumbnails field-name=file")
                 .classes("uploader")
             )
+            self._uploader.add_slot("header", _DROP)
             self._uploader.on_begin_upload(lambda: self._say("Sending …"))
             self._uploader.on("failed", self._refused, args=[])
             self._progress = Tag("p", css="progress", role="status", aria_live="polite")
