@@ -136,7 +136,7 @@ class StateMachine:
             self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a probe is admitted")
         if self.state is _HALF_OPEN and self._wait_for_place(now) <= 0:
             if len(self.probes) >= self.config.half_open_max_calls:
-                del self.probes[next(iter(self.probes))]  # it hangs
+                self.probes.pop(next(iter(self.probes), 0), None)  # it hangs
             self._probe_number += 1
             self.probes[self._probe_number] = now
             return self.era, now, self._probe_number
@@ -331,7 +331,7 @@ class StateMachine:
     def _wait_for_place(self, now: float) -> float:
         if len(self.probes) < self.config.half_open_max_calls:
             return 0.0
-        return next(iter(self.probes.values())) + self.config.longest_probe - now
+        return next(iter(self.probes.values()), now) + self.config.longest_probe - now
 
     def _trip(self, now: float, wait: float | None) -> bool:
         reason = self._verdict(now)
