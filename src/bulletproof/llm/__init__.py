@@ -1,8 +1,7 @@
 """Talk to an LLM: any OpenAI-compatible server, with typed errors."""
 
-from bulletproof.llm.calls import LLMCall
 from bulletproof.llm.check import check_connection
-from bulletproof.llm.client import LLMClient, Message, Protection
+from bulletproof.llm.client import LLMCall, LLMClient, Message, Protection
 from bulletproof.llm.direct import call_openai_api
 from bulletproof.llm.listener import ErrorListener, tell, tell_success
 from bulletproof.llm.pricing import PRICES, Price, Spending

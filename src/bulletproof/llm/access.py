@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bulletproof.errors import ConfigurationError
-from bulletproof.settings import Settings, get_settings
+from bulletproof.settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "not-needed"  # the SDK insists on one, and would take OPENAI_API_KEY for a server of somebody else
@@ -68,17 +68,6 @@ class LLMAccess:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     @classmethod
-    def of(cls, settings: Settings | None = None) -> "LLMAccess":
-        """Return what the settings say, and they alone.
-
-        Raises:
-            ConfigurationError: They say nothing, or nonsense.
-        """
-        settings = settings if settings is not None else get_settings()
-        secret = settings.llm_api_key
-        return cls(settings.llm_base_url, secret.get_secret_value() if secret else None, settings.llm_timeout)
-
-    @classmethod
     def for_direct_call(cls, settings: Settings, *, timeout: float | None = None) -> "LLMAccess":
         """Return what the settings say, else what the variables of the OpenAI SDK say.
 
@@ -92,12 +81,8 @@ class LLMAccess:
 
     def client_options(self) -> dict[str, Any]:
         """Return the arguments for a client of the SDK, its own retries off."""
-        return {
-            "base_url": self.url,
-            "api_key": self.api_key or NO_KEY,
-            "timeout": self.timeout,
-            "max_retries": 0,
-        }
+        key = self.api_key or NO_KEY
+        return {"base_url": self.url, "api_key": key, "timeout": self.timeout, "max_retries": 0}
 
 
 def _is_openai(url: str) -> bool:

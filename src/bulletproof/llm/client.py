@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from bulletproof.errors import InputValidationError
+from bulletproof.errors import InputValidationError, classify
 from bulletproof.llm.access import NO_KEY, LLMAccess, import_sdk
-from bulletproof.llm.calls import LLMCall, outcome_of
 from bulletproof.llm.dialect import Dialect
 from bulletproof.llm.failures import decoding, translating
 from bulletproof.llm.pricing import PRICES, Price, Spending
@@ -33,6 +33,23 @@ class Protection(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
         """Protect a function."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class LLMCall:
+    """A call that has ended, for those who count them.
+
+    Args:
+        model: The model that was asked for.
+        outcome: ``success``, ``cancelled``, or the code of the failure.
+        seconds: How long it took.
+        spending: What it took besides.
+    """
+
+    model: str
+    outcome: str
+    seconds: float
+    spending: Spending = field(default_factory=Spending)
 
 
 class LLMClient:
@@ -93,10 +110,9 @@ class LLMClient:
             ConfigurationError: They name none that can be asked.
         """
         settings = settings if settings is not None else get_settings()
-        access = LLMAccess.of(settings)
-        return cls(
-            access.base_url, access.api_key, **{"model": settings.llm_model, "timeout": access.timeout, **overrides}
-        )
+        key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+        options = {"model": settings.llm_model, "timeout": settings.llm_timeout, **overrides}
+        return cls(settings.llm_base_url, key, **options)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model} at {self.host}>"
@@ -154,12 +170,8 @@ class LLMClient:
         while True:
             try:
                 completion = await ask(messages, dialect.arguments(schema, schema_name))
-            except Exception as error:
-                weaker = dialect.weaker(error, structured=schema is not None)
-                if weaker is None:
-                    with translating(self.host):
-                        raise
-                dialect = weaker
+            except Exception as error:  # noqa: BLE001 -- raised again unless it is about options
+                dialect = self._weaker(dialect, error, structured=schema is not None)
             else:
                 self._dialect = self._dialect.merged(dialect)
                 return completion
@@ -186,11 +198,10 @@ class LLMClient:
                         started = True
                         yield piece
             except Exception as error:
-                weaker = None if started else dialect.weaker(error, structured=False)
-                if weaker is None:
+                if started:
                     with translating(self.host):
                         raise
-                dialect = weaker
+                dialect = self._weaker(dialect, error, structured=False)
             else:
                 self._dialect = self._dialect.merged(dialect)
                 return
@@ -211,20 +222,26 @@ class LLMClient:
             client = self._clients[loop] = self._sdk.AsyncOpenAI(**self._access.client_options())
         return client
 
+    def _weaker(self, dialect: Dialect, error: Exception, *, structured: bool) -> Dialect:
+        """Return what to try instead; raise the error, as one of ours, when it has nothing to do with options."""
+        weaker = dialect.weaker(error, structured=structured)
+        if weaker is None:
+            with translating(self.host):
+                raise error
+        return weaker
+
     async def _exchange(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
-        started = time.perf_counter()
-        completion: Completion | None = None
-        problem: BaseException | None = None
+        started, outcome, spending = time.perf_counter(), "cancelled", Spending()
         try:
             completion = await self._request(messages, options)
+            outcome, spending = "success", completion.spending
             return completion
-        except BaseException as error:
-            problem = error
+        except Exception as error:
+            outcome = classify(error).code
             raise
         finally:
             if self.on_call is not None:
-                spending = completion.spending if completion is not None else Spending()
-                self.on_call(LLMCall(self.model, outcome_of(problem), time.perf_counter() - started, spending))
+                self.on_call(LLMCall(self.model, outcome, time.perf_counter() - started, spending))
 
     async def _request(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
         arguments: dict[str, Any] = {"model": self.model, "messages": list(messages), **options}

@@ -30,12 +30,7 @@ class Dialect:
     answer_format: Format = "json_schema"
 
     def arguments(self, schema: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-        """Return the arguments for a call.
-
-        Args:
-            schema: JSON schema of the answer; None for free text.
-            name: Name of the schema.
-        """
+        """Return the arguments for a call; ``schema`` is that of the answer, None for free text."""
         arguments = dict(self.options)
         if schema is None or self.answer_format == "none":
             return arguments
@@ -45,14 +40,9 @@ class Dialect:
         return {**arguments, "response_format": response_format}
 
     def weaker(self, error: Exception, *, structured: bool) -> "Dialect | None":
-        """Return what to try instead after a refusal.
+        """Return what to try instead after a refusal, ``structured`` when JSON was asked for.
 
-        Args:
-            error: What the call raised.
-            structured: Whether JSON was asked for.
-
-        Returns:
-            The next dialect; None when the error has nothing to do with options, or none is left.
+        None when the error has nothing to do with options, or none is left.
         """
         if status_of(error) not in _UNDERSTANDING or classify(error).code != "request_rejected":
             return None

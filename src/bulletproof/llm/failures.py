@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
+from typing import Any
 
 from bulletproof.errors import (
     AIError,
@@ -31,13 +32,8 @@ _CLASSES: dict[str, type[ExternalServiceError]] = {
 def decoding(service: str) -> Iterator[None]:
     """Take an error of decoding inside for what it is: the service answered rubbish.
 
-    The SDKs let ``JSONDecodeError`` and ``UnicodeDecodeError`` of an answer through as they are.
-
-    Args:
-        service: Who answers.
-
-    Raises:
-        BadResponseError: Instead of these.
+    The SDKs let ``JSONDecodeError`` and ``UnicodeDecodeError`` of an answer through as they are; here they become
+    ``BadResponseError``.
     """
     try:
         yield
@@ -47,56 +43,31 @@ def decoding(service: str) -> Iterator[None]:
 
 @contextmanager
 def translating(service: str) -> Iterator[None]:
-    """Raise an error of our tree in place of one of an SDK; see ``translated``.
+    """Raise an error of our tree in place of one of an SDK, so that callers need not know the SDK.
 
-    Args:
-        service: Who is called.
+    An error that is ours already, or a bug and not the service's, is raised as it is.
     """
     try:
         yield
+    except AIError as error:
+        if isinstance(error, ServiceTimeoutError):
+            error.where.setdefault("service", service)
+        raise
     except Exception as error:
-        ours = translated(error, service)
-        if ours is error:
-            if isinstance(error, ServiceTimeoutError):
-                error.where.setdefault("service", service)
+        found = classify(error)
+        message = f"{service}: {_with_cause(error, found.details)}"
+        if found.error_type is ErrorType.VALIDATION:
+            raise InputValidationError(message, code=found.code, hint=found.hint) from error
+        if found.error_type is not ErrorType.EXTERNAL_SERVICE:
             raise
-        raise ours from error
+        raise service_error(
+            found.code, message, hint=found.hint, retryable=found.retryable, retry_after=found.retry_after
+        ) from error
 
 
-def translated(error: Exception, service: str) -> Exception:
-    """Return an error of our tree for one of an SDK.
-
-    So callers need not know the SDK, and ``except ConnectionError`` and ``except TimeoutError`` hold.
-
-    Args:
-        error: Anything raised by a call.
-        service: Who was called.
-
-    Returns:
-        The error; the same one when it is ours already, or a bug and not the service's.
-    """
-    if isinstance(error, AIError):
-        return error
-    found = classify(error)
-    message = f"{service}: {_with_cause(error, found.details)}"
-    if found.error_type is ErrorType.VALIDATION:
-        return InputValidationError(message, code=found.code, hint=found.hint)
-    if found.error_type is not ErrorType.EXTERNAL_SERVICE:
-        return error
-    return service_error(found.code, message, hint=found.hint, retryable=found.retryable, retry_after=found.retry_after)
-
-
-def service_error(
-    code: str,
-    message: str,
-    *,
-    hint: str | None = None,
-    retryable: bool | None = None,
-    retry_after: float | None = None,
-) -> ExternalServiceError:
+def service_error(code: str, message: str, **more: Any) -> ExternalServiceError:
     """Return the error of the class that belongs to a code."""
-    kind = _CLASSES.get(code, ExternalServiceError)
-    return kind(message, code=code, hint=hint, retryable=retryable, retry_after=retry_after)
+    return _CLASSES.get(code, ExternalServiceError)(message, code=code, **more)
 
 
 def _with_cause(error: BaseException, details: str) -> str:

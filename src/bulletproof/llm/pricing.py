@@ -69,16 +69,9 @@ class Spending:
 def cost_of(
     model: str, prompt_tokens: int, completion_tokens: int, prices: Mapping[str, Price] = PRICES
 ) -> float | None:
-    """Return what a call cost, in US dollars.
+    """Return what a call cost, in US dollars; None when the model has no price in the table.
 
-    Args:
-        model: Name of the model; a provider before ``/`` and the date of a snapshot at the end are left aside.
-        prompt_tokens: Tokens sent.
-        completion_tokens: Tokens received.
-        prices: For a million tokens.
-
-    Returns:
-        The cost; None when the model has no price in the table.
+    A provider before ``/`` and the date of a snapshot at the end of the model's name are left aside.
 
     Example:
         >>> cost_of("gpt-4o-mini-2024-07-18", 1_000_000, 1_000_000)

@@ -29,15 +29,6 @@ class Completion:
 def read_completion(answer: Any, service: str, model: str, prices: Mapping[str, Price]) -> Completion:
     """Read a chat completion, trusting nothing: SDKs build their objects without checking them.
 
-    Args:
-        answer: What the SDK returned.
-        service: Who answered.
-        model: The model that was asked for.
-        prices: For a million tokens.
-
-    Returns:
-        The text and what it took.
-
     Raises:
         BadResponseError: The answer cannot be used.
         InputValidationError: With the code ``content_filtered``, when the model or a filter refused.

@@ -1,40 +1,55 @@
 """Whether a stream of an LLM is whole: SDKs take one that breaks off for one that is done."""
 
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from typing import Any
 
 from bulletproof.errors import BadResponseError
 
 
-class StreamCheck(Protocol):
-    """Looks at the items of one stream as they pass."""
-
-    def see(self, item: Any) -> None:
-        """Look at an item.
-
-        Raises:
-            BadResponseError: It is no item of such a stream.
-        """
-        ...
-
-    def end(self) -> None:
-        """Look at the end.
-
-        Raises:
-            BadResponseError: The stream has ended before the answer did.
-        """
-        ...
-
-
-def _broken_off(service: str, items: int) -> BadResponseError:
-    after = "before it began" if items == 0 else f"after {items:,} pieces"
-    return BadResponseError(f"{service}: the stream of the answer broke off {after}")
-
-
-class ChatStreamCheck:
-    """Checks a stream of chat completion chunks: every choice has to give a reason for its end.
+class StreamCheck:
+    """Looks at the items of one stream as they pass; this one knows nothing of them and lets everything pass.
 
     Args:
         service: Who answers.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._items = 0
+
+    def see(self, item: Any) -> None:
+        """Look at an item; raises ``BadResponseError`` when it is none of such a stream."""
+
+    def end(self) -> None:
+        """Look at the end; raises ``BadResponseError`` when the stream has ended before the answer did."""
+
+    def over(self, items: Iterable[Any]) -> Generator[Any, None, None]:
+        """Yield the items of a stream and look at all of it."""
+        for item in items:
+            self.see(item)
+            yield item
+        self.end()
+
+    async def over_async(self, items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+        """Yield the items of a stream and look at all of it."""
+        async for item in items:
+            self.see(item)
+            yield item
+        self.end()
+
+    def _count(self, good: bool) -> None:
+        if not good:
+            raise BadResponseError(f"{self._service} sent a corrupt piece in the stream of its answer")
+        self._items += 1
+
+    def _finish(self, whole: bool) -> None:
+        if not whole:
+            after = f"after {self._items:,} pieces" if self._items else "before it began"
+            raise BadResponseError(f"{self._service}: the stream of the answer broke off {after}")
+
+
+class ChatStreamCheck(StreamCheck):
+    """Checks a stream of chat completion chunks: every choice has to give a reason for its end.
 
     Example:
         >>> check = ChatStreamCheck("llm:8000")
@@ -45,60 +60,36 @@ class ChatStreamCheck:
     """
 
     def __init__(self, service: str) -> None:
-        self._service = service
-        self._items = 0
-        self._open: set[Any] = set()
-        self._ended: set[Any] = set()
+        super().__init__(service)
+        self._ended: dict[Any, bool] = {}
 
     def see(self, item: Any) -> None:
         """Look at a chunk."""
         choices = getattr(item, "choices", None)
-        if not isinstance(choices, list):
-            raise BadResponseError(f"{self._service} sent a corrupt piece in the stream of its answer")
-        self._items += 1
-        for choice in choices:
-            ended = getattr(choice, "finish_reason", None)
-            (self._ended if ended else self._open).add(getattr(choice, "index", 0))
+        self._count(isinstance(choices, list))
+        for choice in choices or ():
+            index = getattr(choice, "index", 0)
+            self._ended[index] = self._ended.get(index, False) or bool(getattr(choice, "finish_reason", None))
 
     def end(self) -> None:
         """Look at the end."""
-        if not self._ended or self._open - self._ended:
-            raise _broken_off(self._service, self._items)
+        self._finish(bool(self._ended) and all(self._ended.values()))
 
 
-class EventStreamCheck:
-    """Checks a stream of typed events, which has to close with a certain one.
-
-    Args:
-        service: Who answers.
-        *last: Types of the events that close it.
-    """
+class EventStreamCheck(StreamCheck):
+    """Checks a stream of typed events, which has to close with one of the types in ``last``."""
 
     def __init__(self, service: str, *last: str) -> None:
-        self._service = service
+        super().__init__(service)
         self._last = last
-        self._items = 0
         self._done = False
 
     def see(self, item: Any) -> None:
         """Look at an event."""
         kind = getattr(item, "type", None)
-        if not isinstance(kind, str):
-            raise BadResponseError(f"{self._service} sent a corrupt piece in the stream of its answer")
-        self._items += 1
+        self._count(isinstance(kind, str))
         self._done = self._done or kind in self._last
 
     def end(self) -> None:
         """Look at the end."""
-        if not self._done:
-            raise _broken_off(self._service, self._items)
-
-
-class NoCheck:
-    """Knows nothing of the stream and lets everything pass."""
-
-    def see(self, item: Any) -> None:
-        """Let an item pass."""
-
-    def end(self) -> None:
-        """Let the end pass."""
+        self._finish(self._done)

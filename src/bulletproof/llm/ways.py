@@ -15,39 +15,30 @@ PROTECTED = "_bulletproof_shield"
 
 
 @dataclass(frozen=True)
-class Other:
-    """Another way to an answer.
+class Way:
+    """A way to an answer: the client's own, or another one.
 
     Args:
-        client: A client to ask instead; None for the same one.
-        model: A model to ask instead; None for the same one.
         service: Names it in figures and errors.
         policy: Stands around its calls; None when its client is protected already.
+        client: A client to ask instead; None for the same one.
+        model: A model to ask instead; None for the one that the caller names.
         told: Whether its client tells a monitor already.
     """
 
-    client: Any
-    model: str | None
     service: str
     policy: Protection | None
+    client: Any = None
+    model: str | None = None
     told: bool = False
 
 
 @dataclass(frozen=True)
 class Shield:
-    """What stands around the calls of one client.
+    """What stands around the calls of one client: its own way first, then the others; and who is told of the end."""
 
-    Args:
-        service: Names it in figures and errors.
-        policy: Stands around each call.
-        monitor: Told of what becomes of each call.
-        others: The other ways, in order.
-    """
-
-    service: str
-    policy: Protection
+    ways: tuple[Way, ...]
     monitor: ErrorListener | None = None
-    others: tuple[Other, ...] = ()
 
     @classmethod
     def of(
@@ -60,15 +51,16 @@ class Shield:
     ) -> "Shield":
         """Return the shield for the arguments of ``wrap``.
 
-        Args:
-            service: Name of the client's own service.
-            policy: The policy, or None for the usual one.
-            monitor: The monitor, if any.
-            fallbacks: Models, clients, or pairs of both.
-            host_of: Returns the host of a client, or raises ``TypeError`` when it cannot stand in.
+        ``host_of`` returns the host of a client, or raises ``TypeError`` when it cannot stand in.
         """
-        policy = policy if policy is not None else default_policy(service)
-        others = []
+        if policy is None:
+            policy = Policy(
+                retry=RetryPolicy(),
+                gate=Gate(service),
+                breaker=AIServiceCircuitBreaker(service),
+                name=f"calls of {service}",
+            )
+        ways = [Way(service, policy)]
         for fallback in fallbacks:
             client, model = fallback if isinstance(fallback, tuple) else (fallback, None)
             if isinstance(client, str):
@@ -77,40 +69,39 @@ class Shield:
             name = f"{host} {model}" if model else host
             shield = None if client is None else vars(client).get(PROTECTED)
             if shield is None:
-                others.append(Other(client, model, name, fresh(policy, name)))
+                ways.append(Way(name, _fresh(policy, name), client, model))
             else:
-                others.append(Other(client, model, name, None, shield.monitor is not None))
-        return cls(service, policy, monitor, tuple(others))
+                ways.append(Way(name, None, client, model, told=shield.monitor is not None))
+        return cls(tuple(ways), monitor)
 
     @property
     def once(self) -> "Shield":
         """The same for requests whose body cannot be sent a second time: no retry, no other way."""
-        return replace(self, policy=without_retry(self.policy), others=())
+        policy: Any = self.ways[0].policy
+        if isinstance(policy, Policy):
+            policy = policy.replace(retry=None)
+        elif isinstance(policy, RetryPolicy):
+            policy = None
+        return replace(self, ways=(replace(self.ways[0], policy=policy),))
 
     @property
     def same(self) -> "Shield":
         """The same for requests that name no model: another model is no other way."""
-        return replace(self, others=tuple(other for other in self.others if other.client is not None))
+        return replace(self, ways=tuple(way for way in self.ways if way.client is not None or way.model is None))
 
-    def around(self, call_of: Callable[[Other | None], Callable[..., Any]]) -> Callable[..., Any]:
-        """Protect a call.
-
-        Args:
-            call_of: Returns the function that makes the call, of any kind: the client's own for None, and that for
-                each of the other ways.
-
-        Returns:
-            A function of the same kind and signature.
-        """
-        own = self._watched(self.service, self.policy(call_of(None)))
-        ways = []
-        for other in self.others:
-            call = call_of(other) if other.policy is None else other.policy(call_of(other))
-            ways.append(call if other.told else self._watched(other.service, call))
-        return Fallback(*ways, when=_leads_on)(own) if ways else own
-
-    def _watched(self, service: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        return call if self.monitor is None else _Watch(self.monitor, service)(call)
+    def around(self, call_of: Callable[[Way], Callable[..., Any]]) -> Callable[..., Any]:
+        """Protect a call; ``call_of`` gives the function that makes it, of any kind, for each way."""
+        calls = []
+        for way in self.ways:
+            call = call_of(way)
+            call.__qualname__ = way.service  # what retry, fallback and time limit call it
+            if way.policy is not None:
+                call = way.policy(call)
+            if self.monitor is not None and not way.told:
+                call = _Watch(self.monitor, way.service)(call)
+            calls.append(call)
+        own, *others = calls
+        return Fallback(*others, when=_leads_on)(own) if others else own
 
 
 class _Watch(Guard):
@@ -136,36 +127,20 @@ class _Watch(Guard):
             tell(self._monitor, error, self._service)
 
 
-def default_policy(service: str) -> Policy:
-    """Return retry, shared wait and breaker for a service."""
-    return Policy(
-        retry=RetryPolicy(), gate=Gate(service), breaker=AIServiceCircuitBreaker(service), name=f"calls of {service}"
-    )
-
-
-def fresh(policy: Protection, service: str) -> Protection:
+def _fresh(policy: Protection, service: str) -> Protection:
     """Return the same policy for another service: what one service did must not be held against the other."""
-    if isinstance(policy, Policy):
-        breaker, gate, retry = policy.breaker, policy.gate, policy.retry
-        return policy.replace(
-            breaker=None if breaker is None else _like(breaker, service),
-            gate=None if gate is None else Gate(service, max_wait=gate.max_wait, interval=gate.interval),
-            retry=None if retry is None else replace(retry, gate=None),
-        )
+    if isinstance(policy, AIServiceCircuitBreaker):
+        return AIServiceCircuitBreaker(service, policy.config)
     if isinstance(policy, RetryPolicy):
         return replace(policy, gate=None)
-    return _like(policy, service) if isinstance(policy, AIServiceCircuitBreaker) else policy
-
-
-def without_retry(policy: Protection) -> Protection:
-    """Return a policy that calls once: for requests whose body cannot be sent a second time."""
-    if isinstance(policy, Policy):
-        return policy.replace(retry=None)
-    return (lambda fn: fn) if isinstance(policy, RetryPolicy) else policy
-
-
-def _like(breaker: AIServiceCircuitBreaker, service: str) -> AIServiceCircuitBreaker:
-    return AIServiceCircuitBreaker(service, breaker.config)
+    if not isinstance(policy, Policy):
+        return policy
+    breaker, gate, retry = policy.breaker, policy.gate, policy.retry
+    return policy.replace(
+        breaker=breaker and AIServiceCircuitBreaker(service, breaker.config),
+        gate=gate and Gate(service, max_wait=gate.max_wait, interval=gate.interval),
+        retry=retry and replace(retry, gate=None),
+    )
 
 
 def _leads_on(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from json import loads
 from typing import Any, TypeVar
 
@@ -10,8 +10,8 @@ from bulletproof.errors import BadResponseError
 from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
 from bulletproof.llm.listener import ErrorListener
-from bulletproof.llm.stream_checks import EventStreamCheck, NoCheck, StreamCheck
-from bulletproof.llm.ways import PROTECTED, Other, Shield
+from bulletproof.llm.stream_checks import StreamCheck
+from bulletproof.llm.ways import PROTECTED, Shield, Way
 from bulletproof.resilience import remaining
 
 C = TypeVar("C")
@@ -42,7 +42,11 @@ def protect_genai(
     shield = Shield.of(service or _host(client), policy, monitor, fallbacks, host_of)
     api = _api(client)
     plain = _plain_methods(api)
-    guarded = {name: _guarded(shield, plain, name) for name in _METHODS}
+
+    def guarded_call(name: str) -> Callable[..., Any]:
+        return shield.around(lambda way: _calls(_target(plain, way), way)[name])
+
+    guarded = {name: guarded_call(name) for name in _METHODS}
     stream = guarded["async_request_streamed"]
 
     async def async_request_streamed(*args: Any, **kwargs: Any) -> Any:
@@ -53,65 +57,53 @@ def protect_genai(
     return client
 
 
-def _guarded(shield: Shield, plain: _Methods, name: str) -> Callable[..., Any]:
-    return shield.around(lambda other: _calls(*_target(plain, shield.service, other))[name])
-
-
-def _target(plain: _Methods, service: str, other: Other | None) -> tuple[_Methods, str, str | None]:
-    """Return the methods that make requests, the name of their service, and the model to ask instead, if any."""
-    if other is None:
-        return plain, service, None
-    if other.client is None:
-        return plain, other.service, other.model
-    api = _api(other.client)
-    methods = _plain_methods(api) if other.policy is not None else {name: getattr(api, name) for name in _METHODS}
-    return methods, other.service, other.model
+def _target(plain: _Methods, way: Way) -> _Methods:
+    """Return the methods that make requests."""
+    if way.client is None:
+        return plain
+    api = _api(way.client)
+    return {name: getattr(api, name) for name in _METHODS} if way.policy is None else _plain_methods(api)
 
 
 # The SDK passes some of the arguments of these by name.
-def _calls(methods: _Methods, service: str, model: str | None) -> _Methods:
+def _calls(methods: _Methods, way: Way) -> _Methods:
+    service = way.service
+
+    def fit(path: str, request_dict: Any, http_options: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        return _path(path, way.model), dict(request_dict), _options(http_options)
+
     def request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         with _decoding(service):
-            return _checked(
-                methods["request"](http_method, _path(path, model), dict(request_dict), _options(http_options)), service
-            )
+            answer = methods["request"](http_method, *fit(path, request_dict, http_options))
+            return _checked(answer, service)
 
     async def async_request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         with _decoding(service):
-            answer = await methods["async_request"](
-                http_method, _path(path, model), dict(request_dict), _options(http_options)
-            )
+            answer = await methods["async_request"](http_method, *fit(path, request_dict, http_options))
             return _checked(answer, service)
 
     def request_streamed(
         http_method: str, path: str, request_dict: Any, http_options: Any = None
     ) -> Generator[Any, None, None]:
-        check = _check_for(path, service)
         with _decoding(service):
-            for item in methods["request_streamed"](
-                http_method, _path(path, model), dict(request_dict), _options(http_options)
-            ):
-                check.see(_Piece(item))
-                yield item
-            check.end()
+            items = methods["request_streamed"](http_method, *fit(path, request_dict, http_options))
+            yield from _check_for(path, service).over(items)
 
     async def async_request_streamed(
         http_method: str, path: str, request_dict: Any, http_options: Any = None
     ) -> AsyncGenerator[Any, None]:
-        check = _check_for(path, service)
         with _decoding(service):
-            ask = methods["async_request_streamed"]
-            async for item in await ask(http_method, _path(path, model), dict(request_dict), _options(http_options)):
-                check.see(_Piece(item))
-                yield item
-            check.end()
+            items = await methods["async_request_streamed"](http_method, *fit(path, request_dict, http_options))
+            async with aclosing(_check_for(path, service).over_async(items)) as checked:
+                async for item in checked:
+                    yield item
 
-    calls: _Methods = dict(
-        zip(_METHODS, (request, request_streamed, async_request, async_request_streamed), strict=True)
-    )
-    for call in calls.values():
-        call.__qualname__ = service  # what retry, fallback and time limit call it
-    return calls
+    return {
+        "request": request,
+        "request_streamed": request_streamed,
+        "async_request": async_request,
+        "async_request_streamed": async_request_streamed,
+    }
 
 
 def _path(path: str, model: str | None) -> str:
@@ -126,7 +118,7 @@ def _checked(response: Any, service: str) -> Any:
 
 
 def _check_for(path: str, service: str) -> StreamCheck:
-    return EventStreamCheck(service, "done") if "streamGenerateContent" in path else NoCheck()
+    return _ContentCheck(service) if "streamGenerateContent" in path else StreamCheck(service)
 
 
 @contextmanager
@@ -140,16 +132,19 @@ def _decoding(service: str) -> Iterator[None]:
         raise BadResponseError(f"{service} sent a corrupt piece in the stream of its answer") from error
 
 
-class _Piece:
-    """A piece of a stream as a typed event: ``done`` when it gives the reason for the end."""
+class _ContentCheck(StreamCheck):
+    """Checks a stream of contents: a piece has to give the reason for the end."""
 
-    def __init__(self, item: Any) -> None:
+    _done = False
+
+    def see(self, item: Any) -> None:
         body = loads(item.body)
-        self.type: Any = None
-        if isinstance(body, dict):
-            ended = any(one.get("finishReason") for one in body.get("candidates") or () if isinstance(one, dict))
-            blocked = (body.get("promptFeedback") or {}).get("blockReason")
-            self.type = "done" if ended or blocked else "piece"
+        self._count(isinstance(body, dict))
+        ended = any(one.get("finishReason") for one in body.get("candidates") or () if isinstance(one, dict))
+        self._done = self._done or bool(ended or (body.get("promptFeedback") or {}).get("blockReason"))
+
+    def end(self) -> None:
+        self._finish(self._done)
 
 
 def _plain_methods(api: Any) -> _Methods:

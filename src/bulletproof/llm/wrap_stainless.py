@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
 from bulletproof.llm.listener import ErrorListener
-from bulletproof.llm.stream_checks import ChatStreamCheck, EventStreamCheck, NoCheck, StreamCheck
-from bulletproof.llm.ways import PROTECTED, Other, Shield
+from bulletproof.llm.stream_checks import ChatStreamCheck, EventStreamCheck, StreamCheck
+from bulletproof.llm.ways import PROTECTED, Shield, Way
 from bulletproof.resilience import remaining
 
 C = TypeVar("C")
@@ -43,87 +45,80 @@ def _install(client: Any, shield: Shield) -> Any:
     plain = client.request
     waits = _waits(client)
 
-    def ask(other: Other | None) -> Callable[..., Any]:
-        target = _target(plain, shield.service, other)
-        return _ask_async(*target) if waits else _ask(*target)
+    def ask(way: Way) -> Callable[..., Any]:
+        return (_ask_async if waits else _ask)(_target(plain, way), way)
 
-    def stream(other: Other | None) -> Callable[..., Any]:
-        target = _target(plain, shield.service, other)
-        return _stream_async(*target) if waits else _stream(*target)
+    def stream(way: Way) -> Callable[..., Any]:
+        return (_stream_async if waits else _stream)(_target(plain, way), way)
 
-    calls = (shield.around(ask), shield.same.around(ask), shield.once.around(ask), shield.around(stream))
+    usually, without_model, once = shield.around(ask), shield.same.around(ask), shield.once.around(ask)
+    open_stream = partial(_open_async if waits else _open, shield.around(stream))
+
+    def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        options = _repeatable(client, options)
+        if stream:
+            return open_stream(cast_to, options, stream_cls)
+        call = once if _is_upload(options) else usually if _names_model(options) else without_model
+        return call(cast_to, options)
 
     def copy(**options: Any) -> Any:
         return _install(_quiet(client, **options), shield)
 
-    request = _async_request(client, *calls) if waits else _request(client, *calls)
     vars(client).update({"request": request, "copy": copy, "with_options": copy, PROTECTED: shield})
     return client
 
 
-def _target(plain: Callable[..., Any], service: str, other: Other | None) -> tuple[Callable[..., Any], str, str | None]:
-    """Return the method that makes a request, the name of its service, and the model to ask instead, if any."""
-    if other is None:
-        return plain, service, None
-    if other.client is None:
-        return plain, other.service, other.model
-    request = other.client.request if other.policy is None else _quiet(other.client).request
-    return request, other.service, other.model
+def _target(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
+    """Return the method that makes a request."""
+    if way.client is None:
+        return plain
+    request: Callable[..., Any] = (way.client if way.policy is None else _quiet(way.client)).request
+    return request
 
 
-def _ask(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+def _ask(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
     def ask(cast_to: Any, options: Any) -> Any:
-        with decoding(service):
-            return plain(cast_to, _fit(options, model))
+        with decoding(way.service):
+            return plain(cast_to, _fit(options, way.model))
 
-    return _named(ask, service)
+    return ask
 
 
-def _ask_async(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+def _ask_async(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
     async def ask(cast_to: Any, options: Any) -> Any:
-        with decoding(service):
-            return await plain(cast_to, _fit(options, model))
+        with decoding(way.service):
+            return await plain(cast_to, _fit(options, way.model))
 
-    return _named(ask, service)
+    return ask
 
 
-def _stream(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+def _stream(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
     def stream(cast_to: Any, options: Any, stream_cls: Any, opened: list[Any]) -> Generator[Any, None, None]:
-        with decoding(service):
-            source = plain(cast_to, _fit(options, model), stream=True, stream_cls=stream_cls)
+        with decoding(way.service):
+            source = plain(cast_to, _fit(options, way.model), stream=True, stream_cls=stream_cls)
             opened[:] = [source]
             if not hasattr(source, "_iterator"):  # a raw response, which the caller reads
                 yield _NO_STREAM
                 return
-            check = _check_for(options.url, service)
-            for item in source._iterator:  # noqa: SLF001 - what the stream itself iterates over
-                check.see(item)
-                yield item
-            check.end()
+            # What the stream itself iterates over.
+            yield from _check_for(options.url, way.service).over(source._iterator)  # noqa: SLF001
 
-    return _named(stream, service)
+    return stream
 
 
-def _stream_async(plain: Callable[..., Any], service: str, model: str | None) -> Callable[..., Any]:
+def _stream_async(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
     async def stream(cast_to: Any, options: Any, stream_cls: Any, opened: list[Any]) -> AsyncGenerator[Any, None]:
-        with decoding(service):
-            source = await plain(cast_to, _fit(options, model), stream=True, stream_cls=stream_cls)
+        with decoding(way.service):
+            source = await plain(cast_to, _fit(options, way.model), stream=True, stream_cls=stream_cls)
             opened[:] = [source]
             if not hasattr(source, "_iterator"):
                 yield _NO_STREAM
                 return
-            check = _check_for(options.url, service)
-            async for item in source._iterator:  # noqa: SLF001
-                check.see(item)
-                yield item
-            check.end()
+            async with aclosing(_check_for(options.url, way.service).over_async(source._iterator)) as items:  # noqa: SLF001
+                async for item in items:
+                    yield item
 
-    return _named(stream, service)
-
-
-def _named(call: Callable[..., Any], service: str) -> Callable[..., Any]:
-    call.__qualname__ = service  # what retry, fallback and time limit call it
-    return call
+    return stream
 
 
 def _fit(options: Any, model: str | None) -> Any:
@@ -138,32 +133,18 @@ def _fit(options: Any, model: str | None) -> Any:
     return options.model_copy(update=changes)
 
 
-def _request(client: Any, ask: Any, ask_same: Any, ask_once: Any, open_stream: Any) -> Callable[..., Any]:
-    def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
-        options = _repeatable(client, options)
-        if not stream:
-            call = ask_once if _is_upload(options) else ask if _names_model(options) else ask_same
-            return call(cast_to, options)
-        opened: list[Any] = []
-        items = open_stream(cast_to, options, stream_cls, opened)
-        first = next(items, _END)
-        return opened[0] if first is _NO_STREAM else _carried(opened[0], first, items)
-
-    return request
+def _open(stream: Callable[..., Any], cast_to: Any, options: Any, stream_cls: Any) -> Any:
+    opened: list[Any] = []
+    items = stream(cast_to, options, stream_cls, opened)
+    first = next(items, _END)
+    return opened[0] if first is _NO_STREAM else _carried(opened[0], first, items)
 
 
-def _async_request(client: Any, ask: Any, ask_same: Any, ask_once: Any, open_stream: Any) -> Callable[..., Any]:
-    async def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
-        options = _repeatable(client, options)
-        if not stream:
-            call = ask_once if _is_upload(options) else ask if _names_model(options) else ask_same
-            return await call(cast_to, options)
-        opened: list[Any] = []
-        items = open_stream(cast_to, options, stream_cls, opened)
-        first = await anext(items, _END)
-        return opened[0] if first is _NO_STREAM else _carried_async(opened[0], first, items)
-
-    return request
+async def _open_async(stream: Callable[..., Any], cast_to: Any, options: Any, stream_cls: Any) -> Any:
+    opened: list[Any] = []
+    items = stream(cast_to, options, stream_cls, opened)
+    first = await anext(items, _END)
+    return opened[0] if first is _NO_STREAM else _carried_async(opened[0], first, items)
 
 
 def _carried(stream: Any, first: Any, items: Generator[Any, None, None]) -> Any:
@@ -207,7 +188,7 @@ def _check_for(url: Any, service: str) -> StreamCheck:
         return EventStreamCheck(service, "response.completed", "response.failed", "response.incomplete", "error")
     if path.endswith("/messages"):
         return EventStreamCheck(service, "message_stop")
-    return NoCheck()
+    return StreamCheck(service)
 
 
 def _repeatable(client: Any, options: Any) -> Any:

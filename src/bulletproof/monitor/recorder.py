@@ -87,7 +87,7 @@ class Recorder:
             except Exception:  # noqa: BLE001 -- an object that has no hash
                 seen = None
             if seen is None:
-                seen = self._meet(error_type, service, severity, code, message)
+                seen = self._meet(error_type, service, severity, "" if code is None else code, message)
             sample = None
             if context:
                 sample = context if self._is_fit(context) else self._scrub(context)
@@ -183,7 +183,7 @@ class Recorder:
     # Meeting a message for the first time
 
     def _meet(self, *given: object) -> Seen:
-        error_type, service, severity, code, text = ("" if value is None else plain(value) for value in given)
+        error_type, service, severity, code, text = map(plain, given)
         key = hash((error_type, service, severity, code, text))
         seen = self._seen.get(key)
         if seen is not None:
