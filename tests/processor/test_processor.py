@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,77 @@ async def test_no_text_reaches_the_log(processor: AIDataProcessor, caplog: pytes
     await processor.process_file(upload(b"id,review\n1,secret\n2\n3,4,5\n", "t.csv"), ProcessOptions(text_field="x"))
     assert caplog.records
     assert "secret" not in caplog.text
+
+
+async def test_a_stage_that_stops_half_way_costs_no_result(settings: Settings, analyzer: CountingAnalyzer) -> None:
+    class Own(AIDataProcessor):
+        async def _store_results(self, processing_id: str, results: Any) -> None:
+            async for _ in results.batches():
+                raise OSError(28, "No space left on device")
+
+    content = b"\n".join(b'{"text": "number %d"}' % number for number in range(3000))
+    async with Own(settings=settings, analyzer=analyzer) as processor:
+        answer = await processor.process_file(upload(content, "t.jsonl"))
+    assert answer["stored"] is False
+    assert answer["store_error"]["code"] == "disk_full"
+    assert [item["row"] for item in answer["results"]] == list(range(1, 3001))
+
+
+async def test_a_progress_hook_that_fails_costs_nothing(processor: AIDataProcessor) -> None:
+    def broken(records: int, position: int) -> None:
+        raise ValueError("my progress bar is broken")
+
+    answer = await processor.process_file(b'["one", "two"]', ProcessOptions(on_progress=broken))
+    assert (answer["stored"], answer["records"]["analyzed"]) == (True, 2)
+
+
+async def test_a_pipe_is_read_like_a_file(processor: AIDataProcessor, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    writer = asyncio.create_task(asyncio.to_thread(pipe.write_bytes, b'["one", "two"]'))
+    answer = await processor.process_file(pipe)
+    await writer
+    assert answer["records"]["analyzed"] == 2
+
+
+async def test_a_file_opened_as_text_is_refused_with_the_way_out(processor: AIDataProcessor) -> None:
+    answer = await processor.process_file(io.StringIO('["one"]'))
+    assert answer["code"] == "invalid_input"
+    assert "binary" in answer["hint"]
+
+
+@pytest.mark.parametrize("stage", ["_generate_processing_id", "_format_error_response"])
+async def test_even_a_broken_stage_at_the_edge_gets_an_answer(settings: Settings, stage: str) -> None:
+    def broken(self: AIDataProcessor, *_: Any) -> Any:
+        raise RuntimeError("a bug in my stage")
+
+    own = type("Own", (AIDataProcessor,), {stage: broken})
+    async with own(settings=settings) as processor:
+        answer = await processor.process_file(b"")
+    assert answer["status"] == "error"
+    assert answer["code"] in ("internal_error", "empty_file")
+
+
+@pytest.mark.parametrize(
+    "result", [{"text": "x", "score": "abc"}, {"text": "x", "sentiment": "meh"}, "no mapping", {"row": None}]
+)
+async def test_a_wrong_result_of_an_own_analysis_is_a_bug_not_the_uploaders_fault(
+    settings: Settings, result: Any
+) -> None:
+    class Own(AIDataProcessor):
+        async def _run_ai_analysis(self, data: Any) -> dict[str, Any]:
+            return {"results": [result]}
+
+    async with Own(settings=settings) as processor:
+        answer = await processor.process_file(b'["x"]')
+    assert (answer["code"], answer["error_type"]) == ("internal_error", "resource_error")
+
+
+async def test_objects_without_a_text_are_refused_rather_than_analysed_as_they_print(settings: Settings) -> None:
+    class Own(AIDataProcessor):
+        async def _clean_data(self, data: Any) -> list[Any]:
+            return [object()]
+
+    async with Own(settings=settings) as processor:
+        answer = await processor.process_file(b'["x"]')
+    assert answer["code"] == "internal_error"

@@ -5,23 +5,20 @@ from typing import Any
 from bulletproof.errors import Diagnosis
 from bulletproof.processor.run import AnalysisRun
 
-_SHOWN_REJECTIONS = 100
 
-
-def success_answer(processing_id: str, run: AnalysisRun, *, inline: int, carry_unstored: bool = True) -> dict[str, Any]:
+def success_answer(processing_id: str, run: AnalysisRun, *, inline: int | None) -> dict[str, Any]:
     """Return the answer for a file that was processed.
 
     Args:
         processing_id: Id of the run.
         run: The finished run.
-        inline: How many results the answer carries.
-        carry_unstored: Whether it carries all of them when they could not be stored.
+        inline: How many results the answer carries, or all of them when they could not be stored; None for none,
+            because they are written elsewhere.
 
     Returns:
         JSON-ready values.
     """
-    limit = None if carry_unstored and not run.stored else inline
-    results = run.spool.rows(limit)
+    results = [] if inline is None else run.spool.rows(inline if run.stored else None)
     parsed = run.parsed
     answer: dict[str, Any] = {
         "status": "success",
@@ -34,7 +31,7 @@ def success_answer(processing_id: str, run: AnalysisRun, *, inline: int, carry_u
         "records": run.records,
         "results": results,
         "summary": run.tally.summary(),
-        "rejections": [item._asdict() for item in run.rejections[:_SHOWN_REJECTIONS]],
+        "rejections": [item._asdict() for item in run.rejections],
         "warnings": run.warnings,
         "analyzer": run.analyzer_name,
         "degraded": run.degraded,
@@ -47,7 +44,7 @@ def success_answer(processing_id: str, run: AnalysisRun, *, inline: int, carry_u
         problem = run.store_problem
         answer["store_error"] = {"code": problem.code, "details": problem.details, "hint": problem.hint}
         answer["warnings"].append(f"The results were not stored: {problem.title.lower()}. Keep this answer.")
-    if run.stored and len(results) < run.spool.count:
+    if inline is not None and len(results) < run.spool.count:
         after = results[-1]["row"] if results else 0
         answer["next"] = f"/results/{processing_id}?after={after}"
     return answer

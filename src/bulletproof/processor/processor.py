@@ -16,7 +16,6 @@ from bulletproof.ingest import Cleaner, IngestLimits
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.processor.answer import error_answer, success_answer
 from bulletproof.processor.defaults import default_analyzer, default_limits, default_store
-from bulletproof.processor.flow import ahead
 from bulletproof.processor.run import AnalysisRun
 from bulletproof.processor.stages import FileReport, Stages
 from bulletproof.processor.upload import CleanedUpload, ParsedUpload, TextList, open_source
@@ -136,12 +135,12 @@ class AIDataProcessor:
             and hint. Never raises; only a cancellation goes through.
         """
         call = _Call(options if options is not None else ProcessOptions())
-        call.processing_id = processing_id = self._generate_processing_id()
         call.started = self._clock()
         call.stages.clock = self._clock
         _call.set(call)
         code = "cancelled"
         try:
+            call.processing_id = processing_id = self._generate_processing_id()
             async with _deadline(call.options.timeout):
                 with call.stages.measure("validate"):
                     data = await self._validate_and_parse_file(file)
@@ -156,6 +155,8 @@ class AIDataProcessor:
                 await self._store(processing_id, analysis_results)
                 call.stage = "answer"
                 answer = self._format_success_response(processing_id, analysis_results)
+                if not isinstance(answer, dict):
+                    raise TypeError(f"_format_success_response returned {type(answer).__name__}; it must return a dict")
             if call.options.on_run is not None:
                 await asyncio.to_thread(call.options.on_run, call.run)
             self.monitor.record_success("processor")
@@ -163,10 +164,10 @@ class AIDataProcessor:
             code = "success"
         except Exception as error:  # noqa: BLE001 -- the one place where a failure becomes an answer
             code = self._report(error, call).code
-            answer = self._format_error_response(processing_id, error)
+            answer = self._failed(error, call)
         finally:
             if call.run is not None:
-                call.run.close()
+                await call.run.aclose()
             call.close()
             call.done = True
             self._tell(call, code)
@@ -210,12 +211,11 @@ class AIDataProcessor:
         problem = await self._try(self._begin(processing_id, run))
         complete = False
         try:
-            async with aclosing(ahead(run.batches())) as batches:
+            async with aclosing(run.batches()) as batches:
                 async for rows, rejections in batches:
                     if problem is None:
                         problem = await self._try(self.store.add_chunk(processing_id, rows, rejections))
-                    if call.options.on_progress is not None:
-                        call.options.on_progress(run.records["received"], _position(call))
+                    self._progress(call, run)
             if problem is None:
                 problem = await self._try(self._complete(processing_id, run, call))
             complete = problem is None
@@ -228,16 +228,27 @@ class AIDataProcessor:
     def _format_success_response(self, processing_id: str, results: Any) -> dict[str, Any]:
         """Return the answer for a file that went through."""
         elsewhere = _current().options.on_run is not None
-        return success_answer(
-            processing_id,
-            self._run_of(results),
-            inline=0 if elsewhere else self.settings.inline_results,
-            carry_unstored=not elsewhere,
-        )
+        inline = None if elsewhere else self.settings.inline_results
+        return success_answer(processing_id, self._run_of(results), inline=inline)
 
     def _format_error_response(self, processing_id: str, error: Exception) -> dict[str, Any]:
         """Classify the error and return the answer for it."""
         return error_answer(classify(error), processing_id=processing_id)
+
+    def _failed(self, error: Exception, call: _Call) -> dict[str, Any]:
+        try:
+            return self._format_error_response(call.processing_id, error)
+        except Exception as worse:  # noqa: BLE001 -- an overridden method; there has to be an answer
+            self._report(worse, call)
+            return error_answer(classify(error), processing_id=call.processing_id)
+
+    def _progress(self, call: _Call, run: AnalysisRun) -> None:
+        if call.options.on_progress is None:
+            return
+        try:
+            call.options.on_progress(run.records["received"], _position(call))
+        except Exception:
+            logger.exception("a hook failed; the file goes on")
 
     async def _store(self, processing_id: str, results: Any) -> None:
         """Run the store stage; results that cannot be stored are still answered."""
@@ -363,7 +374,8 @@ def _current() -> _Call:
 def _position(call: _Call) -> int:
     try:
         return call.position()
-    except ValueError:
+    except (OSError, ValueError):
+        # Closed already, or a stream that has no positions.
         return 0
 
 

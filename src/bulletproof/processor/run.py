@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
-from bulletproof.analysis import Analysis, Analyzer, BatchAnalysis, Usage
+from bulletproof.analysis import Analysis, Analyzer, BatchAnalysis, Sentiment, Usage
 from bulletproof.errors import Diagnosis, InvalidFileError
 from bulletproof.ingest import Chunk, Record
 from bulletproof.processor.flow import ahead
@@ -20,7 +20,7 @@ from bulletproof.store import RejectionRow, ResultRow
 
 _SPOOL_MEMORY = 4 * 2**20
 _REMEMBERED = 20_000
-_SHOWN_REJECTIONS = 1000
+SHOWN_REJECTIONS = 100
 
 
 class ResultSpool:
@@ -168,7 +168,7 @@ class AnalysisRun:
         self._labels = labels
         self._max_rejected_share = max_rejected_share
         self._known: OrderedDict[bytes, Analysis] = OrderedDict()
-        self._started = False
+        self._source: AsyncGenerator[tuple[list[ResultRow], list[RejectionRow]]] | None = None
         self._ready: list[ResultRow] = []
 
     @classmethod
@@ -182,8 +182,8 @@ class AnalysisRun:
             return results
         if not isinstance(results, Mapping):
             raise TypeError(f"_run_ai_analysis returned {type(results).__name__}; it must return a mapping")
-        run = cls(TextList(()), analyzer)
         rows = [_row_of(item, number) for number, item in enumerate(results.get("results") or (), start=1)]
+        run = cls(TextList(()), analyzer)
         run.spool.append(rows)
         run.tally.add(rows, ())
         run._ready = rows
@@ -212,14 +212,31 @@ class AnalysisRun:
         return list(self.parsed.warnings) if self.parsed is not None else []
 
     async def batches(self) -> AsyncGenerator[tuple[list[ResultRow], list[RejectionRow]]]:
-        """Yield results and rejections batch by batch; runs through once, then yields nothing.
+        """Yield the results and rejections that nobody has taken yet, batch by batch.
+
+        Whoever stops half-way leaves the rest for the next.
 
         Raises:
             AIError: The file is broken further down, or the analysis failed.
         """
-        if self._started:
-            return
-        self._started = True
+        if self._source is None:
+            self._source = ahead(self._batches())
+        while (batch := await anext(self._source, None)) is not None:
+            yield batch
+
+    async def drain(self) -> None:
+        """Run what is left of the analysis."""
+        async with aclosing(self.batches()) as batches:
+            async for _ in batches:
+                pass
+
+    async def aclose(self) -> None:
+        """Release what the run holds."""
+        if self._source is not None:
+            await self._source.aclose()
+        self.spool.close()
+
+    async def _batches(self) -> AsyncGenerator[tuple[list[ResultRow], list[RejectionRow]]]:
         if self._ready:
             yield self._ready, []
         try:
@@ -230,18 +247,12 @@ class AnalysisRun:
                     rejections = [RejectionRow(*rejection) for rejection in chunk.rejections]
                     self.spool.append(rows)
                     self.tally.add(rows, rejections)
-                    self.rejections += rejections[: _SHOWN_REJECTIONS - len(self.rejections)]
+                    self.rejections += rejections[: SHOWN_REJECTIONS - len(self.rejections)]
                     yield rows, rejections
             self._check_share()
         except Exception as error:
             self.failure = error
             raise
-
-    async def drain(self) -> None:
-        """Run the analysis if nobody has."""
-        async with aclosing(self.batches()) as batches:
-            async for _ in batches:
-                pass
 
     def _check_share(self) -> None:
         received, rejected = self.records["received"], self.tally.rejected
@@ -277,10 +288,6 @@ class AnalysisRun:
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
-    def close(self) -> None:
-        """Release what the run holds."""
-        self.spool.close()
-
 
 def _key(record: Record) -> bytes:
     return blake2b(record.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -305,14 +312,20 @@ def _row_of(item: Any, number: int) -> ResultRow:
         return item
     if not isinstance(item, Mapping):
         raise TypeError(f"result {number} is a {type(item).__name__}; it must be a mapping")
-    return ResultRow(
-        int(item.get("row", number)),
-        str(item.get("text", "")),
-        str(item.get("sentiment", "neutral")),
-        float(item.get("score", 0.0)),
-        float(item.get("confidence", 0.0)),
-        str(item.get("language", "und")),
-        str(item.get("analyzer", "custom")),
-        item.get("label"),
-        item.get("label_confidence"),
-    )
+    sentiment = item.get("sentiment", "neutral")
+    if sentiment not in get_args(Sentiment):
+        raise TypeError(f"result {number} has the sentiment {sentiment!r}; it must be one of {get_args(Sentiment)}")
+    try:
+        return ResultRow(
+            int(item.get("row", number)),
+            str(item.get("text", "")),
+            sentiment,
+            float(item.get("score", 0.0)),
+            float(item.get("confidence", 0.0)),
+            str(item.get("language", "und")),
+            str(item.get("analyzer", "custom")),
+            item.get("label"),
+            item.get("label_confidence"),
+        )
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"row, score and confidence of result {number} must be numbers") from error

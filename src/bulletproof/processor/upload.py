@@ -15,6 +15,7 @@ from bulletproof.ingest import Chunk, Cleaner, IngestLimits, ParsedFile, Record,
 from bulletproof.processor.flow import in_thread
 
 _MEMORY = 2**20
+_PIECE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ async def open_source(file: Any, limits: IngestLimits) -> Source:
         FileTooLargeError: More bytes than allowed.
     """
     if isinstance(file, str | Path):
-        return await asyncio.to_thread(_open_path, Path(file))
+        return await asyncio.to_thread(_open_path, Path(file), limits)
     if isinstance(file, bytes | bytearray):
         return Source(BytesIO(bytes(file)), None, owned=True)
     filename = getattr(file, "filename", None)
@@ -69,9 +70,14 @@ async def open_source(file: Any, limits: IngestLimits) -> Source:
     )
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path, limits: IngestLimits) -> Source:
     try:
-        return Source(path.open("rb"), path.name, owned=True)
+        stream = path.open("rb")
+        if stream.seekable():
+            return Source(stream, path.name, owned=True)
+        # A pipe: what follows reads back and forth.
+        with stream:
+            return Source(_spool(iter(lambda: stream.read(_PIECE), b""), limits), path.name, owned=True)
     except FileNotFoundError as error:
         raise InputValidationError("there is no such file", code="file_not_found", path=str(path)) from error
     except IsADirectoryError as error:
@@ -85,24 +91,40 @@ def _open_path(path: Path) -> Source:
 
 
 async def _copy(file: Any, limits: IngestLimits) -> BinaryIO:
-    copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 -- closed by the source
+    if not inspect.iscoroutinefunction(file.read):
+        return await asyncio.to_thread(_spool, iter(lambda: _bytes(file.read(_PIECE)), b""), limits)
+    pieces = []
     size = 0
+    while data := _bytes(await file.read(_PIECE)):
+        size += len(data)
+        if size > limits.max_bytes:
+            raise _too_large(limits)
+        pieces.append(data)
+    return BytesIO(b"".join(pieces))
+
+
+def _spool(pieces: Iterable[bytes], limits: IngestLimits) -> BinaryIO:
+    copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 -- closed by the source
     try:
-        while True:
-            data = file.read(64 * 1024)
-            if inspect.isawaitable(data):
-                data = await data
-            if not data:
-                break
-            size += len(data)
-            if size > limits.max_bytes:
-                raise FileTooLargeError(f"the file has more than the {limits.max_bytes:,} bytes allowed")
-            await asyncio.to_thread(copy.write, data)
+        for data in pieces:
+            if copy.tell() + len(data) > limits.max_bytes:
+                raise _too_large(limits)
+            copy.write(data)
     except BaseException:
         copy.close()
         raise
     copy.seek(0)
     return cast("BinaryIO", copy)
+
+
+def _bytes(data: Any) -> bytes:
+    if isinstance(data, str):
+        raise InputValidationError("the file gives text, not bytes", hint="Open it in binary mode: open(path, 'rb').")
+    return bytes(data)
+
+
+def _too_large(limits: IngestLimits) -> FileTooLargeError:
+    return FileTooLargeError(f"the file has more than the {limits.max_bytes:,} bytes allowed")
 
 
 class ParsedUpload:
@@ -164,9 +186,15 @@ class TextList:
     parsed: ParsedFile | None = None
 
     def __init__(self, items: Iterable[Any]) -> None:
-        texts = [item.get("text", "") if isinstance(item, Mapping) else str(item) for item in items]
-        self._chunk = Chunk([Record(row, text) for row, text in enumerate(texts, start=1)], [])
+        self._chunk = Chunk([Record(row, _text_of(item, row)) for row, item in enumerate(items, start=1)], [])
 
     async def chunks(self) -> AsyncGenerator[Chunk]:
         """Yield all texts in one chunk."""
         yield self._chunk
+
+
+def _text_of(item: Any, row: int) -> str:
+    text = item.get("text") if isinstance(item, Mapping) else getattr(item, "text", item)
+    if not isinstance(text, str):
+        raise TypeError(f"item {row} of the stage before is a {type(item).__name__} without a text")
+    return text
