@@ -87,6 +87,31 @@ async def test_what_only_our_own_pages_and_programs_can_send_steers(
     assert response.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000", 200),
+        ("localhost:8000", "http://localhost:8000", 200),
+        ("[::1]:8000", "http://[::1]:8000", 200),
+        ("localhost:8000", "http://localhost:9000", 403),
+        ("localhost:8000", "null", 403),
+        ("localhost:8000", "http://[broken", 403),
+        ("evil.example:8000", "http://evil.example:8000", 403),
+    ],
+)
+async def test_a_page_whose_name_was_made_to_lead_here_steers_nothing(
+    client: httpx.AsyncClient, host: str, origin: str, status: int
+) -> None:
+    headers = {**ASKED, "Sec-Fetch-Site": "same-origin", "Host": host, "Origin": origin}
+    assert (await client.post("/breakers/database/shadow", headers=headers)).status_code == status
+
+
+async def test_with_a_key_the_service_may_have_any_name(keyed: Any, client_of: Any) -> None:
+    headers = {**ASKED, "X-API-Key": "first-key", "Host": "ai.example", "Origin": "https://ai.example"}
+    async with client_of(keyed) as client:
+        assert (await client.post("/breakers/database/shadow", headers=headers)).status_code == 200
+
+
 async def test_a_preflight_from_another_site_is_given_no_permission(client: httpx.AsyncClient) -> None:
     response = await client.options(
         "/breakers/database/reset",

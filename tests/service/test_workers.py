@@ -70,5 +70,7 @@ def test_without_its_database_the_service_counts_alone_and_says_so_once(serve: A
         httpx.post(f"{address}/process", files={"file": ("t.json", b"[broken")})
         assert ask(address, "/metrics").json()["by_code"]["invalid_json"] == 1
         time.sleep(3)
-        assert ask(address, "/health").json()["status"] == "degraded"
+        health = ask(address, "/health").json()
+        assert health["status"] == "degraded"
+        assert health["components"]["sharing"]["since"]
     assert log.read_text().count("error counts cannot be shared for now") == 1

@@ -40,6 +40,8 @@ _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 # Starlette's test client has no network behind it and calls itself by this name.
 _IN_PROCESS = "testclient"
+LOCAL = "local"
+"""Name of whoever is on this machine, where there are no keys."""
 
 
 class AnswerBrokenOffError(Exception):
@@ -120,13 +122,13 @@ class Gate:
                 code="forbidden",
                 hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
             )
-        if not _is_loopback(scope.get("client")):
+        if not _is_here(scope.get("client")):
             raise AccessDeniedError(
                 "without API keys the service answers this machine only",
                 code="forbidden",
                 hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
             )
-        return Caller("local", known=True)
+        return Caller(LOCAL, known=True)
 
     def _caller_by_key(self, path: str, headers: Headers) -> Caller:
         given = _key_of(headers)
@@ -296,11 +298,13 @@ def _key_of(headers: Headers) -> str | None:
     return headers.get("x-api-key")
 
 
-def _is_loopback(client: Any) -> bool:
-    if not client:
-        return False
-    host = str(client[0])
-    if host == _IN_PROCESS:
+def _is_here(client: Any) -> bool:
+    return bool(client) and (str(client[0]) == _IN_PROCESS or is_loopback(str(client[0])))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or address stands for this machine as seen from itself."""
+    if host == "localhost":
         return True
     try:
         address = ipaddress.ip_address(host)

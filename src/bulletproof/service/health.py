@@ -43,6 +43,7 @@ async def health_check(request: Request) -> Response:
     components = {
         "store": await _store(request),
         "analyzer": {"status": "healthy", "name": services.processor.analyzer.name},
+        "sharing": _sharing(request),
     }
     breakers = _breakers(request)
     errors = services.processor.monitor.explain_health()
@@ -100,6 +101,20 @@ async def _store(request: Request) -> dict[str, Any]:
         diagnosis = classify(error)
         return {"status": "degraded", "code": diagnosis.code, "details": diagnosis.details, "hint": diagnosis.hint}
     return {"status": "healthy"}
+
+
+def _sharing(request: Request) -> dict[str, Any]:
+    shared = services_of(request).shared
+    if shared is None:
+        return {"status": "healthy"}
+    status = shared.status()
+    if status["reachable"] is not False:
+        return {"status": "healthy"}
+    return {
+        "status": "degraded",
+        "details": "errors and circuits of other processes are not known: this one goes on alone",
+        "since": status["since"].isoformat(),
+    }
 
 
 def _breakers(request: Request) -> dict[str, dict[str, Any]]:

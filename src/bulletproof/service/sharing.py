@@ -22,15 +22,18 @@ _LAST_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def shared_memory(processor: AIDataProcessor) -> AsyncIterator[None]:
+async def shared_memory(processor: AIDataProcessor) -> AsyncIterator[SharedState | None]:
     """Exchange error counts and the states of breakers with other processes, in tasks that no request waits for.
 
     What was known before a restart is there when the service takes its first request, unless the database is slow.
+
+    Yields:
+        What can tell whether the others are reached; None when they never are.
     """
     results: StoreAccess | None = getattr(processor.store, "access", None)
     if results is None:
         # A store of somebody else's: each process keeps to itself.
-        yield
+        yield None
         return
     # A way of its own to the database: an operator may close the one for results, and its breaker should tell of
     # results alone. Both exchanges are repeated for ever, so nothing in them has to be tried again at once.
@@ -42,7 +45,7 @@ async def shared_memory(processor: AIDataProcessor) -> AsyncIterator[None]:
     task = asyncio.create_task(errors.run(), name="bulletproof-error-sharing")
     circuits.start()
     try:
-        yield
+        yield circuits
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

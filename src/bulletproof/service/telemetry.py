@@ -65,19 +65,21 @@ class Telemetry:
         try:
             from opentelemetry.sdk.metrics import MeterProvider as Meters
             from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+            from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider as Tracers
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise _missing("the OpenTelemetry SDK") from error
         os.environ.setdefault("OTEL_SERVICE_NAME", _NAME)
-        tracers = Tracers(shutdown_on_exit=False)
+        resource = Resource.create({"service.version": __version__})
+        tracers = Tracers(resource=resource, shutdown_on_exit=False)
         for exporter in _exporters("traces"):
             tracers.add_span_processor(BatchSpanProcessor(exporter))
         readers = [
             exporter if isinstance(exporter, MetricReader) else PeriodicExportingMetricReader(exporter)
             for exporter in _exporters("metrics")
         ]
-        return cls(tracers, Meters(readers, shutdown_on_exit=False))
+        return cls(tracers, Meters(readers, resource, shutdown_on_exit=False))
 
     def close(self) -> None:
         """Send what is left and stop, within seconds, even when nobody takes it."""

@@ -19,6 +19,7 @@ from bulletproof.llm import LLMCall
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience import Bulkhead
+from bulletproof.resilience.shared import SharedState
 from bulletproof.service import docs, health, operate, process, results
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import Gate
@@ -53,6 +54,7 @@ class Services:
         processor: Processes uploads.
         measures: Counts requests and records.
         slots: Bounds the uploads under way and waiting.
+        shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
     """
 
@@ -60,6 +62,7 @@ class Services:
     processor: AIDataProcessor
     measures: Measures
     slots: Bulkhead
+    shared: SharedState | None = None
     ready: bool = field(default=False)
 
 
@@ -104,7 +107,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             await _open_store(services)
-            async with shared_memory(processor), published(services):
+            async with shared_memory(processor) as services.shared, published(services):
                 services.ready = True
                 yield
                 services.ready = False
