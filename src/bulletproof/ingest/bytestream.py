@@ -1,8 +1,9 @@
 """Bytes from an upload: counted, bounded, unpacked; never more in memory than was asked for."""
 
+import gzip
 import io
 import zlib
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from bulletproof.errors import FileTooLargeError, InvalidFileError
 from bulletproof.ingest.records import MIB, IngestLimits
@@ -12,23 +13,13 @@ _BLOCK = 64 * 1024
 
 
 class ByteSource(Protocol):
-    """Anything that gives bytes; an empty answer is the end."""
+    """Anything that gives at most ``size`` bytes at a time; an empty answer is the end."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes."""
-        ...
+    def read(self, size: int, /) -> bytes: ...
 
 
 class BoundedSource:
-    """A file that is refused as soon as it proves larger than allowed.
-
-    Args:
-        source: A binary file; read from where it stands.
-        max_bytes: Bytes it may hold.
-
-    Raises:
-        FileTooLargeError: It holds more; found at once when the source can tell its size.
-    """
+    """A file that is refused as soon as it proves larger than allowed, at once when it can tell its size."""
 
     def __init__(self, source: BinaryIO, max_bytes: int) -> None:
         self._source = source
@@ -61,67 +52,23 @@ def _remaining(source: BinaryIO) -> int | None:
 
 
 class GunzipSource:
-    """The content of a gzip file, unpacked as it is read.
-
-    Args:
-        source: The packed bytes.
-        counter: The file beneath, which counts them.
-        limits: Bounds on the size and the ratio of what comes out.
-
-    Raises:
-        InvalidFileError: ``invalid_archive``: not gzip, corrupt, or cut off.
-        FileTooLargeError: It unpacks to more than the bounds allow.
-    """
+    """The content of a gzip file, refused when it is broken or unpacks to more than allowed."""
 
     def __init__(self, source: ByteSource, counter: BoundedSource, limits: IngestLimits) -> None:
-        self._source = source
+        self._file = gzip.GzipFile(mode="rb", fileobj=cast("BinaryIO", source))
         self._counter = counter
         self._limits = limits
-        self._decoder = zlib.decompressobj(wbits=31)
-        self._pending = b""
-        self._started = False
         self._unpacked = 0
 
     def read(self, size: int, /) -> bytes:
         """Return at most ``size`` bytes."""
-        while True:
-            if self._decoder.eof and not self._next_member():
-                return b""
-            data = self._decoder.unconsumed_tail or self._pending or self._source.read(_BLOCK)
-            self._pending = b""
-            if not data:
-                if not self._started:
-                    raise InvalidFileError("The gzip file is empty", code="empty_file")
-                raise InvalidFileError(
-                    "The gzip file is cut off before its end", code="invalid_archive", byte=self._counter.count
-                )
-            self._started = True
-            try:
-                out = self._decoder.decompress(data, size)
-            except zlib.error as error:
-                raise InvalidFileError(
-                    f"The gzip file is corrupt: {error}", code="invalid_archive", byte=self._counter.count
-                ) from error
-            if out:
-                self._check(len(out))
-                return out
-
-    def _next_member(self) -> bool:
-        # A gzip file may hold several members one after the other (RFC 1952, section 2.2), and zero padding.
-        rest = self._decoder.unused_data
-        while True:
-            rest = rest.lstrip(b"\0")
-            if rest:
-                break
-            rest = self._source.read(_BLOCK)
-            if not rest:
-                return False
-        self._pending = rest
-        self._decoder = zlib.decompressobj(wbits=31)
-        return True
-
-    def _check(self, size: int) -> None:
-        self._unpacked += size
+        try:
+            data: bytes = self._file.read(size)
+        except EOFError as error:
+            raise self._broken("The gzip file is cut off before its end") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise self._broken("The file is corrupt, or not gzip at all") from error
+        self._unpacked += len(data)
         limits = self._limits
         if self._unpacked > limits.max_decompressed_bytes:
             raise FileTooLargeError(
@@ -133,19 +80,14 @@ class GunzipSource:
                 "which only a compression bomb does",
                 hint="Send the file uncompressed.",
             )
+        return data
+
+    def _broken(self, message: str) -> InvalidFileError:
+        return InvalidFileError(message, code="invalid_archive", byte=self._counter.count)
 
 
 class HeadSource:
-    """Bytes whose beginning can be looked at before they are read.
-
-    Args:
-        source: Where the bytes come from.
-
-    Example:
-        >>> stream = HeadSource(io.BytesIO(b"id,text"))
-        >>> stream.peek(2), stream.read(100)
-        (b'id', b'id,text')
-    """
+    """Bytes that can be looked at before they are read; a read is short only at the end."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -153,16 +95,12 @@ class HeadSource:
 
     def peek(self, size: int) -> bytes:
         """Return the next ``size`` bytes, fewer only at the end, and leave them to be read."""
-        while len(self._head) < size:
-            data = self._source.read(max(_BLOCK, size - len(self._head)))
-            if not data:
-                break
+        while len(self._head) < size and (data := self._source.read(max(_BLOCK, size - len(self._head)))):
             self._head += data
         return self._head[:size]
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes."""
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return self._source.read(size)
+        """Return the next ``size`` bytes, fewer only at the end."""
+        data = self.peek(size)
+        self._head = self._head[size:]
+        return data

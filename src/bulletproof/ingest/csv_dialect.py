@@ -4,9 +4,9 @@ import csv
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bulletproof.ingest.text_field import tells_header
+from bulletproof.ingest.text_field import alike, tells_header
 
 DELIMITERS = (",", ";", "\t", "|")
 # Stands for "no delimiter": a character that no text has.
@@ -19,30 +19,20 @@ _NUMBER = re.compile(r"[-+]?[\d.,:/\- ]*\d[\d.,:/\- %]*$")
 
 
 class Dialect(NamedTuple):
-    """How a file is written.
-
-    Args:
-        delimiter: Between the fields; ``NO_DELIMITER`` when each line is one field.
-        header: Whether the first row names the columns.
-        escape: A backslash when quotes inside of texts are escaped by it instead of being doubled.
-        skip_spaces: Whether blanks follow the delimiters.
-        skip_lines: Lines before the first row: Excel's ``sep=;``.
-        share: Share of the sample's rows with as many fields as the first.
-        columns: Fields of the first row.
-    """
+    """How a file is written."""
 
     delimiter: str
-    header: bool
-    escape: str | None = None
-    skip_spaces: bool = False
-    skip_lines: int = 0
-    share: float = 1.0
+    header: bool = False
+    escape: str | None = None  # a backslash when quotes inside of texts are escaped by it instead of being doubled
+    skip_spaces: bool = False  # whether blanks follow the delimiters
+    skip_lines: int = 0  # lines before the first row: Excel's sep=;
+    share: float = 1.0  # of the sample's rows with as many fields as the first
     columns: int = 1
 
     @property
-    def label(self) -> str:
-        """The delimiter in words."""
-        return {"\t": "tab", NO_DELIMITER: "none"}.get(self.delimiter, self.delimiter)
+    def options(self) -> dict[str, Any]:
+        """What ``csv.reader`` has to be told."""
+        return {"delimiter": self.delimiter, "escapechar": self.escape, "skipinitialspace": self.skip_spaces}
 
 
 def sample_lines(lines: Sequence[str]) -> list[str]:
@@ -58,15 +48,9 @@ def sample_lines(lines: Sequence[str]) -> list[str]:
 
 def parse_sample(lines: Sequence[str], dialect: Dialect, *, strict: bool = False) -> list[list[str]]:
     """Return the rows of a sample; if strict, up to the first whose quotes are not in order."""
-    reader = csv.reader(
-        lines[dialect.skip_lines :],
-        delimiter=dialect.delimiter,
-        escapechar=dialect.escape,
-        skipinitialspace=dialect.skip_spaces,
-        strict=strict,
-    )
     rows: list[list[str]] = []
     with suppress(csv.Error):
+        reader = csv.reader(lines[dialect.skip_lines :], strict=strict, **dialect.options)
         rows.extend(row for row in reader if not is_blank(row))
     return rows
 
@@ -77,20 +61,7 @@ def is_blank(row: Sequence[str]) -> bool:
 
 
 def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | None = None) -> Dialect:
-    """Find out how a file is written.
-
-    Args:
-        lines: Its first lines, as ``sample_lines`` gives them.
-        delimiters: Those that come into question.
-        wanted: The text field that the caller named; a first row that has it is the header.
-
-    Returns:
-        The dialect.
-
-    Example:
-        >>> find_dialect(["id;text\\n", "1;good, really\\n"], DELIMITERS)[:2]
-        (';', True)
-    """
+    """Find out how a file is written from its first lines; a first row that has the field wanted is the header."""
     skip = 0
     first = next((index for index, line in enumerate(lines) if line.strip()), 0)
     if lines and (told := _SEP_LINE.match(lines[first])):
@@ -98,7 +69,7 @@ def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | 
     best: Dialect | None = None
     rank: tuple[float, int] = (0.0, 0)
     for delimiter in delimiters:
-        dialect = _quoting(lines, Dialect(delimiter, header=False, skip_lines=skip))
+        dialect = _quoting(lines, Dialect(delimiter, skip_lines=skip))
         rows = parse_sample(lines, dialect)
         if not rows or len(rows[0]) < 2:
             continue
@@ -111,7 +82,7 @@ def find_dialect(lines: Sequence[str], delimiters: Sequence[str], wanted: str | 
 
 
 def _single_column(lines: Sequence[str], delimiters: Sequence[str], skip: int, wanted: str | None) -> Dialect:
-    dialect = _quoting(lines, Dialect(delimiters[0], header=False, skip_lines=skip))
+    dialect = _quoting(lines, Dialect(delimiters[0], skip_lines=skip))
     rows = parse_sample(lines, dialect)
     header = is_header(rows, wanted)
     ragged = sum(len(row) > 1 for row in rows)
@@ -139,16 +110,11 @@ def _share(rows: Sequence[Sequence[str]]) -> float:
 
 
 def is_header(rows: Sequence[Sequence[str]], wanted: str | None = None) -> bool:
-    """Say whether the first row names the columns.
-
-    Example:
-        >>> is_header([["id", "text"], ["1", "good"]]), is_header([["1", "good"], ["2", "bad"]])
-        (True, False)
-    """
+    """Say whether the first row names the columns."""
     if not rows:
         return False
     first = [cell.strip() for cell in rows[0]]
-    if wanted is not None and wanted.strip().casefold() in (cell.casefold() for cell in first):
+    if wanted is not None and alike(first, wanted):
         return True
     filled = [cell for cell in first if cell]
     if not filled or any(_NUMBER.match(cell) for cell in filled) or any(len(cell) > 100 for cell in filled):

@@ -7,41 +7,52 @@ from typing import Any, TypeAlias
 
 from bulletproof.errors import FileTooLargeError, InvalidFileError
 from bulletproof.ingest.bytestream import ByteSource
-from bulletproof.ingest.encoding import BLOCK, read_full
+from bulletproof.ingest.encoding import BLOCK
 from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import IngestLimits, listing, shorten
 from bulletproof.ingest.strict_json import Flaw, StrictDecoder
-from bulletproof.ingest.text_field import missing_field, named
+from bulletproof.ingest.text_field import alike, missing_field, named
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Within so few characters of the end of what was read, a number or a literal may go on.
 _SLACK = 32
 # Texts held back in characters, in case an array of objects follows.
 _HELD = 2**20
+# So many elements tell what an array holds.
+_TELLING = 20
+# Arrays of texts that describe the records instead of being them.
+_NOT_RECORDS = frozenset(("y", "columns", "fields", "header", "headers", "names", "index", "labels", "classes"))
 
-_END = object()
 _Sized: TypeAlias = tuple[Any, int]
 
 
 class JsonCursor:
-    """A place in a JSON document that is read as far as needed.
+    """A place in a JSON document that is read as far as needed; ``size`` is the length of the value read last.
 
     Args:
-        source: Bytes, UTF-8, without a byte order mark.
+        source: Gives reads of full length: UTF-8, without a byte order mark.
         limits: ``max_record_bytes`` bounds what is held in memory.
         notes: Where warnings go.
         offset: Bytes before the first one of the source; None when its bytes are not those of the file.
         block: Bytes to read at a time.
+        constants: Whether NaN and Infinity are let through.
     """
 
     def __init__(
-        self, source: ByteSource, limits: IngestLimits, notes: Notes, *, offset: int | None = 0, block: int = BLOCK
+        self,
+        source: ByteSource,
+        limits: IngestLimits,
+        notes: Notes,
+        *,
+        offset: int | None = 0,
+        block: int = BLOCK,
+        constants: bool = False,
     ) -> None:
         self._source = source
         self._limits = limits
         self._notes = notes
         self._block = block
-        self._decoder = StrictDecoder(limits)
+        self.decoder = StrictDecoder(limits, constants=constants)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
         self._offset = offset
         self._bytes = 0
@@ -54,30 +65,25 @@ class JsonCursor:
 
     def peek(self) -> str:
         """Skip whitespace and return the next character, empty at the end."""
+        char = self.text[self.pos : self.pos + 1]
+        if char > " ":
+            return char
         while True:
             match = _SPACE.match(self.text, self.pos)
             assert match is not None
             self.pos = match.end()
             if self.pos < len(self.text):
                 return self.text[self.pos]
-            if not self._more():
+            if self._at_end:
                 return ""
+            self._more()
 
     def value(self, depth: int, row: int | None = None) -> Any:
-        """Read the next value; ``size`` is its length in characters then.
-
-        Args:
-            depth: Arrays and objects around it.
-            row: The number of the record it is, for messages.
-
-        Raises:
-            InvalidFileError: The document is broken here; names line, column and byte.
-            FileTooLargeError: The value is larger than ``max_record_bytes``.
-        """
+        """Read the next value, inside of ``depth`` arrays and objects; the row is named in errors."""
         self.peek()
         while True:
             try:
-                value, end = self._decoder.decode(self.text, self.pos, depth)
+                value, end = self.decoder.decode(self.text, self.pos, depth)
             except Flaw as flaw:
                 if self._at_end or flaw.end < len(self.text) - _SLACK:
                     raise self.error(flaw.message, flaw.pos, row) from None
@@ -85,17 +91,36 @@ class JsonCursor:
                 if self._at_end or end < len(self.text) - _SLACK:
                     break
             self._more(row)
-        if self._decoder.duplicates:
-            self.warn_duplicates(self._decoder.duplicates[0])
+        if self.decoder.duplicates:
+            self._notes.count_duplicate(self.decoder.duplicates[0])
         self.size = end - self.pos
         self.pos = end
         return value
 
-    def warn_duplicates(self, name: str) -> None:
-        """Tell the user that a field is given more than once."""
-        self._notes.count(
-            "duplicates", f"{{n}} record(s) give a field twice (such as {shorten(name)}); the last counts."
-        )
+    def items(self, close: str, *, rows: bool = False) -> Iterator[int | None]:
+        """Yield when the cursor stands before the next element or field, which has to be read then.
+
+        Args:
+            close: The bracket that closes the array or object; the cursor stands at the one that opens it.
+            rows: Whether these are the records of the file, which are numbered in errors, and in what is yielded.
+        """
+        self.pos += 1
+        if self.peek() == close:
+            self.pos += 1
+            return
+        number = 0
+        while True:
+            number += 1
+            row = number if rows else None
+            yield row
+            char = self.peek()
+            if char not in (",", close):
+                raise self.error(f"Expected ',' or '{close}' after a value", row=row)
+            self.pos += 1
+            if char == close:
+                return
+            if self.peek() == close:
+                raise self.error("There is a comma before the closing bracket", row=row)
 
     def error(self, message: str, pos: int | None = None, row: int | None = None) -> InvalidFileError:
         """Return the error for a place in the text, by default the current one."""
@@ -112,13 +137,12 @@ class JsonCursor:
             byte=None if self._offset is None else self._offset + self._bytes + len(self.text[:pos].encode()),
         )
 
-    def _more(self, row: int | None = None) -> bool:
-        if self._at_end:
-            return False
+    def _more(self, row: int | None = None) -> None:
         done, rest = self.text[: self.pos], self.text[self.pos :]
-        if len(rest) > self._limits.max_record_bytes:
+        limit = self._limits.max_record_bytes
+        if len(rest) > limit:
             raise FileTooLargeError(
-                f"A single value is larger than the {self._limits.max_record_bytes:,} bytes allowed",
+                f"A single value is larger than the {limit:,} bytes allowed",
                 row=row,
                 line=self.error("").where["line"],
             )
@@ -127,8 +151,9 @@ class JsonCursor:
         newline = done.rfind("\n")
         self._column = self.pos - newline - 1 if newline >= 0 else self._column + self.pos
         # Reading as much again as is held keeps the work for a long value linear.
-        data = read_full(self._source, max(self._block, len(rest)))
-        self._at_end = not data
+        size = min(max(self._block, len(rest)), limit + 1 - len(rest))
+        data = self._source.read(size)
+        self._at_end = len(data) < size
         self.pos = 0
         try:
             self.text = rest + self._utf8.decode(data, final=self._at_end)
@@ -138,49 +163,21 @@ class JsonCursor:
             raise InvalidFileError(
                 f"A byte is not valid UTF-8 ({error.reason})", code="invalid_encoding", **broken.where
             ) from error
-        return not self._at_end
 
 
 def elements(cursor: JsonCursor, depth: int, *, rows: bool = False) -> Iterator[Any]:
-    """Yield the elements of the array that the cursor stands before.
-
-    Args:
-        cursor: Stands at ``[``; behind the array at the end.
-        depth: Arrays and objects around the elements, this array included.
-        rows: Whether the elements are the records of the file, for messages.
-    """
-    cursor.pos += 1
-    if cursor.peek() == "]":
-        cursor.pos += 1
-        return
-    number = 0
-    while True:
-        number += 1
-        yield cursor.value(depth, number if rows else None)
-        char = cursor.peek()
-        if char != "," and char != "]":
-            raise cursor.error("Expected ',' or ']' after an element", row=number if rows else None)
-        cursor.pos += 1
-        if char == "]":
-            return
+    """Yield the elements, which are at ``depth``, of the array that the cursor stands before."""
+    for row in cursor.items("]", rows=rows):
+        yield cursor.value(depth, row)
 
 
 class JsonDocument:
     """Finds the array of records in a document and reads it.
 
     Records are the elements of the array at the top; or, in an object, those of its ``X`` or of its first array of
-    objects. An array of texts is taken when there is no array of objects, or when it is the first that is larger than
-    what is held in memory. An object with a text and no array is one record.
-
-    Args:
-        cursor: The document.
-        limits: Bounds what is held.
-        notes: Where warnings go.
-        text_field: The field asked for; arrays whose objects lack it are passed over.
+    objects that have the text field asked for. An array of texts is taken when there is no array of objects, or when it
+    is the first that is larger than what is held in memory. An object with a text and no array is one record.
     """
-
-    # Arrays of texts that describe the records instead of being them.
-    NOT_RECORDS = frozenset(("y", "columns", "fields", "header", "headers", "names", "index", "labels", "classes"))
 
     def __init__(self, cursor: JsonCursor, limits: IngestLimits, notes: Notes, text_field: str | None) -> None:
         self._cursor = cursor
@@ -192,11 +189,7 @@ class JsonDocument:
         self._ignored: list[str] = []
 
     def records(self) -> Iterator[_Sized]:
-        """Yield each record and its size in characters.
-
-        Raises:
-            InvalidFileError: The document is broken, empty or holds no records.
-        """
+        """Yield each record and its size in characters."""
         cursor = self._cursor
         first = cursor.peek()
         if not first:
@@ -224,12 +217,13 @@ class JsonDocument:
             hint = " (JSON lines belong in a file named .jsonl)" if self._cursor.text[self._cursor.pos] in "[{" else ""
             raise self._cursor.error(f"There is something behind the end of the document{hint}")
         if self._ignored:
-            self._notes.say(f"Records were read from {shorten(self._chosen)}; not from {listing(self._ignored)}.")
+            chosen = "the object itself" if self._chosen is None else shorten(self._chosen)
+            self._notes.say(f"Records were read from {chosen}; not from {listing(self._ignored)}.")
 
     def _object(self) -> Iterator[_Sized]:
         held: tuple[str, list[_Sized]] | None = None
         texts: dict[str, str] = {}
-        for name in self._members():
+        for name in self._names():
             if self._cursor.peek() == "[":
                 candidate = yield from self._array(name)
                 if candidate and held:
@@ -244,7 +238,7 @@ class JsonDocument:
         if self._chosen is not None:
             if held:
                 self._ignored.append(held[0])
-        elif self._single(texts):
+        elif self._is_record(texts):
             self._notes.say("The file holds a single object; it was read as one record.")
             yield texts, sum(map(len, texts.values()))
         elif held:
@@ -254,81 +248,60 @@ class JsonDocument:
             self._end()
             raise self._nothing()
 
-    def _members(self) -> Iterator[str]:
-        """Yield the name of each member; the cursor stands behind the colon, and has to be behind the value after."""
+    def _names(self) -> Iterator[str]:
+        """Yield the name of each field, when the cursor stands before its value, which has to be read then."""
         cursor = self._cursor
-        cursor.pos += 1
-        if cursor.peek() == "}":
+        for _ in cursor.items("}"):
+            if cursor.peek() != '"':
+                raise cursor.error("Expected a field name in double quotes")
+            name = str(cursor.value(1))
+            if cursor.peek() != ":":
+                raise cursor.error("Expected ':' after a field name")
             cursor.pos += 1
-            return
-        while True:
-            yield self._name()
-            char = cursor.peek()
-            if char not in (",", "}"):
-                raise cursor.error("Expected ',' or '}' after a value")
-            cursor.pos += 1
-            if char == "}":
-                return
-            if cursor.peek() == "}":
-                raise cursor.error("There is a comma before the closing bracket")
-
-    def _name(self) -> str:
-        cursor = self._cursor
-        if cursor.peek() != '"':
-            raise cursor.error("Expected a field name in double quotes")
-        name = str(cursor.value(1))
-        if cursor.peek() != ":":
-            raise cursor.error("Expected ':' after a field name")
-        cursor.pos += 1
-        if name in self._kinds:
-            if name == self._chosen:
-                raise cursor.error(f"The array {shorten(name)} is given twice")
-            cursor.warn_duplicates(name)
-        elif len(self._kinds) >= self._limits.max_columns:
-            raise cursor.error(f"An object has more than the {self._limits.max_columns:,} fields allowed")
-        self._kinds[name] = ""
-        return name
+            if name in self._kinds:
+                if name == self._chosen:
+                    raise cursor.error(f"The array {shorten(name)} is given twice")
+                self._notes.count_duplicate(name)
+            elif len(self._kinds) >= self._limits.max_columns:
+                raise cursor.error(f"An object has more than the {self._limits.max_columns:,} fields allowed")
+            self._kinds[name] = ""
+            yield name
 
     def _array(self, name: str) -> Generator[_Sized, None, list[_Sized]]:
         """Yield the elements if this is the array of records; return them if they are texts that may be it."""
         values = elements(self._cursor, 2, rows=True)
+        may_wait = self._chosen is None and name != "X" and name.casefold() not in _NOT_RECORDS
         head: list[_Sized] = []
         size = 0
+        objects = texts = whole = False
         for value in values:
             head.append((value, self._cursor.size))
             size += self._cursor.size + 8
-            if isinstance(value, dict) or len(head) == 20 or size > _HELD:
+            objects = isinstance(value, dict) and len(head) <= _TELLING
+            texts = texts or isinstance(value, str)
+            if objects or size > _HELD or (len(head) >= _TELLING and not (texts and may_wait)):
                 break
+        else:
+            whole = True
         self._kinds[name] = f"array of {kind_of(head[0][0], plural=True)}" if head else "empty array"
-        objects = [value for value, _ in head if isinstance(value, dict)]
-        wanted = bool(objects) and (self._text_field is None or any(self._has_field(value) for value in objects))
-        texts = not objects and name.casefold() not in self.NOT_RECORDS and any(isinstance(v, str) for v, _ in head)
+        texts = texts and not objects and name.casefold() not in _NOT_RECORDS
+        wanted = objects and (self._text_field is None or bool(alike(head[-1][0], self._text_field)))
         if self._chosen is not None or not (wanted or texts):
             if objects or texts:
                 self._ignored.append(name)
             for _ in values:
                 pass
             return []
-        while texts and name != "X" and size <= _HELD:
-            value = next(values, _END)
-            if value is _END:
-                return head
-            head.append((value, self._cursor.size))
-            size += self._cursor.size + 8
+        if texts and whole and may_wait:
+            return head
         self._chosen = name
         yield from head
         for value in values:
             yield value, self._cursor.size
         return []
 
-    def _single(self, texts: dict[str, str]) -> str | None:
-        if self._text_field is not None:
-            return self._text_field if self._has_field(texts) else None
-        return named(list(texts))
-
-    def _has_field(self, fields: dict[str, Any]) -> bool:
-        wanted = (self._text_field or "").strip().casefold()
-        return any(name.strip().casefold() == wanted for name in fields)
+    def _is_record(self, texts: dict[str, str]) -> bool:
+        return bool(named(list(texts)) if self._text_field is None else alike(texts, self._text_field))
 
     def _nothing(self) -> InvalidFileError:
         kinds = self._kinds
@@ -350,12 +323,7 @@ class JsonDocument:
 
 
 def kind_of(value: Any, *, plural: bool = False) -> str:
-    """Return what a JSON value is, in words.
-
-    Example:
-        >>> kind_of(1.5), kind_of(["a"]), kind_of("a", plural=True)
-        ('a number', 'an array', 'texts')
-    """
+    """Return what a JSON value is, in words: a number, or numbers."""
     names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
     one = names.get(type(value), "a number")
-    return one if not plural else f"{one.split()[-1]}s" if " or " not in one and one != "null" else one
+    return f"{one.split()[1]}s" if plural and one.startswith("a") else one

@@ -4,38 +4,26 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bulletproof.errors import InvalidFileError
 from bulletproof.ingest.encoding import Block
 from bulletproof.ingest.notes import Notes
-from bulletproof.ingest.records import IngestLimits, Record, Rejection, Row, shorten
-from bulletproof.ingest.strict_json import Flaw, StrictDecoder
+from bulletproof.ingest.records import IngestLimits, Record, Rejection, Row
+from bulletproof.ingest.strict_json import WHITESPACE, Flaw, StrictDecoder
 
 _BROKEN_BYTES = re.compile("[\udc80-\udcff]")
 
 
-class SurrogateDecoder:
-    """Decodes lines of UTF-8; bytes that are not valid become lone surrogates, which show later which lines are bad."""
-
-    encoding = "utf-8"
-
-    def decode(self, data: bytes, line: int) -> str:  # noqa: ARG002 - the twin of LineDecoder.decode
-        """Return the text of whole lines."""
-        return data.decode("utf-8", "surrogateescape")
+def decode_json_lines(data: bytes, _line: int) -> str:
+    """Decode UTF-8; bytes that are not valid become lone surrogates, which show later which lines are bad."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def json_lines(blocks: Iterator[Block], limits: IngestLimits, notes: Notes) -> Iterator[tuple[Any, int] | Rejection]:
-    """Yield the value of each line that is not blank, and its size in characters; a broken line is a rejection.
-
-    Args:
-        blocks: Whole lines, decoded by ``SurrogateDecoder``.
-        limits: Those of ``StrictDecoder``, and the length of a line.
-        notes: Where warnings go.
-    """
+    """Yield the value of each line that is not blank, and its size in characters; a broken line is a rejection."""
     decoder = StrictDecoder(limits)
     row = 0
     for block in blocks:
-        for number, raw in enumerate(block.text.split("\n"), block.line):
-            line = raw.strip(" \t\r")
+        for number, raw in enumerate(block.lines(), block.line):
+            line = raw.strip(WHITESPACE)
             if not line:
                 continue
             row += 1
@@ -49,46 +37,31 @@ def json_lines(blocks: Iterator[Block], limits: IngestLimits, notes: Notes) -> I
                 continue
             try:
                 value, end = decoder.decode(line, 0)
-                if rest := line[end:].lstrip(" \t"):
+                if rest := line[end:].lstrip(WHITESPACE):
                     raise Flaw("There is something behind the end of the value", len(line) - len(rest), len(line))
             except Flaw as flaw:
-                column = flaw.pos + len(raw) - len(raw.lstrip(" \t\r")) + 1
+                column = flaw.pos + raw.index(line) + 1
                 yield Rejection(row, "invalid_json", f"line {number}, column {column}: {flaw.message}")
                 continue
             if decoder.duplicates:
-                name = shorten(decoder.duplicates[0])
-                notes.count("duplicates", f"{{n}} record(s) give a field twice (such as {name}); the last counts.")
+                notes.count_duplicate(decoder.duplicates[0])
             yield value, len(line)
 
 
 def paragraphs(blocks: Iterator[Block], limits: IngestLimits) -> Iterator[Row]:
-    """Yield each paragraph of a plain text: lines up to a blank one.
-
-    Args:
-        blocks: Whole lines.
-        limits: ``max_field_bytes`` bounds a paragraph.
-
-    Raises:
-        InvalidFileError: There is a NUL byte; names the line.
-    """
+    """Yield each paragraph of a plain text: lines up to a blank one; one over ``max_field_bytes`` is a rejection."""
     parts: list[str] = []
     size = row = 0
     begin = 1
     for block in blocks:
-        text = block.text
-        if "\0" in text:
-            raise _nul(block)
-        if "\r" in text:
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-        lines = text.split("\n")
-        if not lines[-1]:
-            lines.pop()
-        for number, line in enumerate(lines, block.line):
-            if line and not line.isspace():
+        block.refuse_nul("invalid_encoding")
+        for number, line in enumerate(block.lines(), block.line):
+            if not line.isspace():
                 if not size:
                     begin = number
+                line = line.rstrip("\r\n")
                 size += len(line) + 1 + block.overlong * limits.max_field_bytes
-                if size <= limits.max_field_bytes:
+                if size <= limits.max_field_bytes + 1:
                     parts.append(line)
             elif size:
                 row += 1
@@ -99,22 +72,8 @@ def paragraphs(blocks: Iterator[Block], limits: IngestLimits) -> Iterator[Row]:
 
 
 def _paragraph(row: int, begin: int, parts: list[str], size: int, limits: IngestLimits) -> Row:
-    text = "\n".join(parts)
-    if size > limits.max_field_bytes + 1 or len(text.encode()) > limits.max_field_bytes:
-        return Rejection(
-            row,
-            "text_too_long",
-            f"line {begin}: the paragraph is longer than the {limits.max_field_bytes:,} bytes allowed; "
-            "blank lines separate the records of a text file",
-        )
+    text, most = "\n".join(parts), limits.max_field_bytes
+    if size > most + 1 or len(text.encode()) > most:
+        details = f"line {begin}: the paragraph is longer than the {most:,} bytes allowed; "
+        return Rejection(row, "text_too_long", details + "blank lines separate the records of a text file")
     return Record(row, text)
-
-
-def _nul(block: Block) -> InvalidFileError:
-    before = block.text[: block.text.index("\0")]
-    return InvalidFileError(
-        "There is a NUL byte in the file; text files hold none",
-        code="invalid_encoding",
-        line=block.line + before.count("\n"),
-        column=len(before) - before.rfind("\n"),
-    )

@@ -2,41 +2,31 @@
 
 import re
 import string
-from typing import Literal, NamedTuple
+from typing import Literal, TypeAlias
 
 from bulletproof.errors import InvalidFileError, UnsupportedFormatError
 from bulletproof.ingest.bytestream import GZIP_MAGIC
-from bulletproof.ingest.encoding import bom_of
+from bulletproof.ingest.csv_dialect import DELIMITERS, NO_DELIMITER, find_dialect, sample_lines
+from bulletproof.ingest.encoding import LineDecoder, bom_of, split_lines
+from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import shorten
 
-Format = Literal["json", "jsonl", "csv", "tsv", "text"]
+Format: TypeAlias = Literal["json", "jsonl", "csv", "tsv", "text"]
 
-EXTENSIONS: dict[str, Format] = {
-    "json": "json",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-    "csv": "csv",
-    "tsv": "tsv",
-    "tab": "tsv",
-    "txt": "text",
+HEAD = 64 * 1024
+
+_EXTENSIONS: dict[str, Format] = {
+    "json": "json", "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "tsv", "tab": "tsv", "txt": "text",
     "text": "text",
-}
+}  # fmt: skip
 # text/plain is left out on purpose: it is also what a client sends that knows nothing (RFC 7578, section 4.4).
-TYPES: dict[str, Format] = {
-    "application/json": "json",
-    "text/json": "json",
-    "application/jsonl": "jsonl",
-    "application/jsonlines": "jsonl",
-    "application/json-lines": "jsonl",
-    "application/ndjson": "jsonl",
-    "application/x-jsonlines": "jsonl",
-    "application/x-ndjson": "jsonl",
-    "text/csv": "csv",
-    "application/csv": "csv",
-    "text/x-csv": "csv",
-    "text/tab-separated-values": "tsv",
-}
-GZIP_TYPES = {"application/gzip", "application/x-gzip"}
+_TYPES: dict[str, Format] = {
+    "application/json": "json", "text/json": "json",
+    "application/jsonl": "jsonl", "application/jsonlines": "jsonl", "application/json-lines": "jsonl",
+    "application/ndjson": "jsonl", "application/x-jsonlines": "jsonl", "application/x-ndjson": "jsonl",
+    "text/csv": "csv", "application/csv": "csv", "text/x-csv": "csv", "text/tab-separated-values": "tsv",
+}  # fmt: skip
+_GZIP_TYPES = {"application/gzip", "application/x-gzip"}
 _SILENT_TYPES = {
     "",
     "application/octet-stream",
@@ -72,79 +62,41 @@ _CONTROL = bytes(byte for byte in [*range(32), 127] if chr(byte) not in string.w
 _JSON_START = re.compile(r'\s*(\{\s*["}]|\[\s*(["{\[\]]))')
 
 
-class Guess(NamedTuple):
-    """What name and type say: the format (None when they are silent) and whether it is packed (None: look)."""
-
-    format: Format | None
-    gzip: bool | None
-
-
 def safe_name(filename: str | None) -> str | None:
-    """Return the last part of a name, without folders and control characters.
-
-    Example:
-        >>> safe_name("../../etc/reviews.csv")
-        'reviews.csv'
-    """
-    if filename is None:
-        return None
-    last = re.split(r"[/\\]", filename)[-1]
+    """Return the last part of a name, without folders and control characters."""
+    last = re.split(r"[/\\]", filename or "")[-1]
     name = "".join(char for char in last if char.isprintable()).strip()
     return name[-255:] or None
 
 
-def by_name_and_type(filename: str | None, content_type: str | None) -> Guess:
-    """Say what the name of a file and its declared type tell.
-
-    Args:
-        filename: As cleaned by ``safe_name``.
-        content_type: A media type; parameters are ignored.
-
-    Returns:
-        The guess; both parts None when nothing tells.
+def by_name_and_type(filename: str | None, content_type: str | None) -> tuple[Format | None, bool | None]:
+    """Say what name and type tell: the format (None when they are silent), and whether it is packed (None: look).
 
     Raises:
         UnsupportedFormatError: The extension is not a known one, or there is none and the type is of another kind.
-
-    Example:
-        >>> by_name_and_type("reviews.csv.gz", None)
-        Guess(format='csv', gzip=True)
     """
     media_type = (content_type or "").partition(";")[0].strip().lower()
-    typed = TYPES.get(media_type) or ("json" if media_type.endswith("+json") else None)
-    name = (filename or "").lower().rstrip(". ")
-    stem, dot, extension = name.rpartition(".")
-    gzip: bool | None = None
-    if dot and extension in ("gz", "gzip"):
-        gzip = True
-        stem, dot, extension = stem.rpartition(".")
-    elif dot:
-        gzip = False
-    elif media_type in GZIP_TYPES:
-        gzip = True
+    typed = "json" if media_type.endswith("+json") else _TYPES.get(media_type)
+    stem, dot, extension = (filename or "").lower().rstrip(". ").rpartition(".")
+    packed = True if media_type in _GZIP_TYPES else None
     if dot:
-        named = EXTENSIONS.get(extension)
+        packed = extension in ("gz", "gzip")
+        if packed:
+            _, dot, extension = stem.rpartition(".")
+    if dot:
+        named = _EXTENSIONS.get(extension)
         if named is None:
             raise UnsupportedFormatError(f"Files named {shorten('.' + extension)} are not taken; {_TAKEN}")
         # A type that says JSON or CSV holds against a name that only says text.
-        return Guess(typed if named == "text" and typed else named, gzip)
-    if typed is None and gzip is None and media_type not in _SILENT_TYPES:
+        return typed if named == "text" and typed else named, packed
+    if typed is None and packed is None and media_type not in _SILENT_TYPES:
         raise UnsupportedFormatError(f"Files of the type {shorten(media_type)} are not taken; {_TAKEN}")
-    return Guess(typed, gzip)
+    return typed, packed
 
 
 def refuse_binary(head: bytes, filename: str | None) -> None:
-    """Refuse content that is no text at all.
-
-    Args:
-        head: The first bytes, unpacked.
-        filename: For the message.
-
-    Raises:
-        UnsupportedFormatError: It is a binary file.
-        InvalidFileError: ``invalid_encoding``: it looks like UTF-16 whose byte order mark is missing.
-    """
-    if bom_of(head):
+    """Refuse content that is no text at all, or looks like UTF-16 whose byte order mark is missing."""
+    if bom_of(head)[1]:
         return
     what = next((name for magic, name in _SIGNATURES if head.startswith(magic)), None)
     subject = f"The file {shorten(filename)}" if filename else "The file"
@@ -164,12 +116,21 @@ def refuse_binary(head: bytes, filename: str | None) -> None:
     raise UnsupportedFormatError(f"{subject} has binary content; {_TAKEN}")
 
 
-def is_json(text: str) -> bool:
-    """Say whether a text begins the way JSON with records does."""
-    return _JSON_START.match(text) is not None
+def by_content(head: bytes) -> Format:
+    """Say what the beginning of a file, without a byte order mark, looks like."""
+    text = LineDecoder(Notes()).decode(head if len(head) < HEAD else head[: head.rfind(b"\n") + 1] or head, 1)
+    if _JSON_START.match(text):
+        return "jsonl" if _is_json_lines(text) else "json"
+    lines = sample_lines(split_lines(text))
+    dialect = find_dialect(lines, DELIMITERS)
+    # Prose has commas too, but not the same number in every line.
+    table = dialect.delimiter != NO_DELIMITER and dialect.columns > 1 and dialect.header and len(lines) > 1
+    if table and dialect.share >= 0.9:
+        return "tsv" if dialect.delimiter == "\t" else "csv"
+    return "text"
 
 
-def is_json_lines(text: str) -> bool:
+def _is_json_lines(text: str) -> bool:
     """Say whether a text that begins like JSON has a whole value on its first line and another on the next."""
     lines = [line.strip() for line in text.splitlines()[:20] if line.strip()]
     return len(lines) > 1 and all(

@@ -12,23 +12,18 @@ from typing import Any, NoReturn
 
 from bulletproof.ingest.records import IngestLimits
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|-?Infinity|NaN|-?\d[\d.eE+-]*|[\[\]{}]', re.DOTALL)
+WHITESPACE = " \t\r\n"
+
+_TOKEN = re.compile(
+    r'"[^"\\]*(?:\\.[^"\\]*)*"?|-?Infinity|NaN|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|[\[\]{}]', re.DOTALL
+)
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
 
-# How the standard library begins: "Expecting value", "Expecting property name enclosed in double quotes".
-_BEFORE_BRACKET = ("Expecting v", "Expecting p")
-
 
 class Flaw(Exception):  # noqa: N818 - it never leaves this room
-    """What is wrong with a JSON text, and where.
-
-    Args:
-        message: What is wrong.
-        pos: Index of the character where it is.
-        end: Index up to which the text was looked at; more text behind it can change the verdict.
-    """
+    """What is wrong with a JSON text, and where; more text behind ``end`` can change the verdict."""
 
     def __init__(self, message: str, pos: int, end: int) -> None:
         super().__init__(message)
@@ -38,15 +33,16 @@ class Flaw(Exception):  # noqa: N818 - it never leaves this room
 
 
 class _Refusal(Exception):  # noqa: N818
-    """Raised by a hook, which does not know the place."""
+    """Raised by a hook of the scanner, which knows the token that is wrong but not its place."""
+
+    def __init__(self, message: str, token: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.token = token
 
 
 class StrictDecoder:
-    """Decodes JSON values one by one.
-
-    Args:
-        limits: Depth, digits, fields in an object.
-        constants: Whether NaN and Infinity come through as floats instead of being refused.
+    """Decodes JSON values one by one; with ``constants``, NaN and Infinity come through as floats.
 
     Example:
         >>> StrictDecoder(IngestLimits()).decode('[1, {"a": 2}] tail', 0)
@@ -58,18 +54,13 @@ class StrictDecoder:
         self._raw_decode = json.JSONDecoder(
             object_pairs_hook=self._object,
             parse_int=self._integer,
-            parse_float=None if constants else self._float,
-            parse_constant=None if constants else self._constant,
+            parse_float=None if constants else _finite,
+            parse_constant=None if constants else _no_constant,
         ).raw_decode
         self.duplicates: list[str] = []
 
     def decode(self, text: str, pos: int, depth: int = 0) -> tuple[Any, int]:
-        """Decode the value that begins at ``pos``.
-
-        Args:
-            text: The text; it may go on behind the value.
-            pos: Where the value begins; no whitespace before it.
-            depth: Arrays and objects around the value.
+        """Decode the value that begins at ``pos``, inside of ``depth`` arrays and objects.
 
         Returns:
             The value, and the index behind it. Field names given twice are in ``duplicates`` then.
@@ -84,12 +75,15 @@ class StrictDecoder:
             unterminated = error.msg.startswith("Unterminated string")
             place = error.pos
             if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 names the comma, not what follows
-                place = len(text) - len(text[place + 1 :].lstrip(" \t\r\n"))
+                place = len(text) - len(text[place + 1 :].lstrip(WHITESPACE))
             raise Flaw(_wording(text, error), place, len(text) if unterminated else place) from None
         except RecursionError:
-            self._find(text, pos, depth, "it is nested too deeply")
+            self._check_depth(text, pos, len(text), depth)
+            raise Flaw("it is nested too deeply", pos, pos) from None
         except _Refusal as refusal:
-            self._find(text, pos, depth, str(refusal))
+            found = (token for token in _TOKEN.finditer(text, pos) if token[0] == refusal.token)
+            start, end = next(found).span() if refusal.token else (pos, pos)
+            raise Flaw(refusal.message, start, end) from None
         if text.count("[", pos, end) + text.count("{", pos, end) + depth > self._limits.max_depth:
             self._check_depth(text, pos, end, depth)
         if text.find("\\u", pos, end) >= 0:
@@ -105,55 +99,31 @@ class StrictDecoder:
         return fields
 
     def _integer(self, digits: str) -> int:
-        if len(digits) > self._limits.max_integer_digits and not self._short(digits):
-            raise _Refusal("number")
+        limit = self._limits.max_integer_digits
+        if len(digits) > limit and len(digits.lstrip("-")) > limit:
+            raise _Refusal(f"An integer has more than the {limit} digits allowed", digits)
         return int(digits)
 
-    def _short(self, digits: str) -> bool:
-        return len(digits.lstrip("-")) <= self._limits.max_integer_digits
-
-    def _float(self, digits: str) -> float:
-        value = float(digits)
-        if math.isinf(value):
-            raise _Refusal("number")
-        return value
-
-    def _constant(self, _name: str) -> NoReturn:
-        raise _Refusal("number")
-
-    def _find(self, text: str, pos: int, depth: int, reason: str) -> NoReturn:
-        """Raise the flaw that a hook met, with its place."""
-        self._check_depth(text, pos, len(text), depth)
-        if reason == "number":
-            for token in _TOKEN.finditer(text, pos):
-                message = self._number_flaw(token[0])
-                if message:
-                    raise Flaw(message, token.start(), token.end())
-        raise Flaw(reason, pos, pos)
-
-    def _number_flaw(self, token: str) -> str | None:
-        if token in ("NaN", "Infinity", "-Infinity"):
-            return f"{token} is not valid JSON; use null for a missing number"
-        if token[0] not in "-0123456789":
-            return None
-        if token.lstrip("-").isdigit():
-            limit = self._limits.max_integer_digits
-            return None if self._short(token) else f"An integer has more than the {limit} digits allowed"
-        try:
-            return "A number is too large" if math.isinf(float(token)) else None
-        except ValueError:
-            return None
-
     def _check_depth(self, text: str, pos: int, end: int, depth: int) -> None:
+        limit = self._limits.max_depth
         for token in _TOKEN.finditer(text, pos, end):
             if token[0] in "[{":
                 depth += 1
-                if depth > self._limits.max_depth:
-                    raise Flaw(
-                        f"It is nested more than {self._limits.max_depth} levels deep", token.start(), token.end()
-                    )
+                if depth > limit:
+                    raise Flaw(f"It is nested more than {limit} levels deep", token.start(), token.end())
             elif token[0] in "]}":
                 depth -= 1
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise _Refusal("A number is too large", digits)
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Refusal(f"{name} is not valid JSON; use null for a missing number", name)
 
 
 def _check_surrogates(text: str, pos: int, end: int) -> None:
@@ -163,15 +133,14 @@ def _check_surrogates(text: str, pos: int, end: int) -> None:
 
 
 def _wording(text: str, error: json.JSONDecodeError) -> str:
-    message, pos = error.msg, error.pos
-    char = text[pos : pos + 1]
-    if message.startswith("Illegal trailing comma") or (char in ("]", "}") and message[:11] in _BEFORE_BRACKET):
+    message, char = error.msg, text[error.pos : error.pos + 1]
+    expecting = message.startswith(("Expecting value", "Expecting property name"))
+    if message.startswith("Illegal trailing comma") or (expecting and char in ("]", "}")):
         return "There is a comma before the closing bracket, or a value is missing"
-    if char == "'" and message[:11] in _BEFORE_BRACKET:
+    if expecting and char == "'":
         return "Field names and texts must stand in double quotes"
     if message.startswith("Invalid control character"):
-        code = ord(text[pos]) if pos < len(text) else 0
-        return f"A text holds the control character U+{code:04X}; it must be escaped"
+        return f"A text holds the control character U+{ord(char):04X}; it must be escaped"
     if message.startswith("Unterminated string"):
         return "A text begins here and never ends"
     return message.removesuffix(" at").replace("Expecting", "Expected")

@@ -1,10 +1,11 @@
 """Which field of a table or of JSON objects holds the text."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bulletproof.errors import InvalidFileError
+from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import listing, shorten
 
 # The earlier wins. After English: German, French, Spanish, Portuguese, Italian, Dutch, Polish, Turkish, Russian,
@@ -25,18 +26,18 @@ metin yorum mesaj açıklama
 текст отзыв комментарий сообщение описание
 文本 评论 內容 内容 評論 正文 テキスト レビュー コメント 本文 텍스트 리뷰 댓글 내용 نص تعليق مراجعة
 """
-NAMES = {name: rank for rank, name in enumerate(_NAMES.split())}
+_RANKS = {name: rank for rank, name in enumerate(_NAMES.split())}
 _NOT_TEXT = """
 id ids key date time timestamp count number num no length len type kind lang language url link score rating stars label
 user author name by at status votes
 """
-NOT_TEXT = frozenset(_NOT_TEXT.split())
+_NOT_TEXT_WORDS = frozenset(_NOT_TEXT.split())
 # Names that tables without a text of these names have; they show that a row is the header.
 _COMMON = """
 id name date time timestamp created_at user username author product category label sentiment rating stars score title
 url language lang country email age price class target source
 """
-COMMON = frozenset(_COMMON.split())
+_COMMON_NAMES = frozenset(_COMMON.split())
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NOT_WORD = re.compile(r"\W+|_+")
 _IDENTIFIER = re.compile(r"[^\W\d][\w.-]*$")
@@ -44,37 +45,19 @@ _LETTER = re.compile(r"[^\W\d_]")
 _URL = re.compile(r"\s*(?:https?://|www\.)\S+\s*$")
 
 
-class FieldChoice(NamedTuple):
-    """The field that holds the text, and whether name, content or the caller told."""
-
-    name: str
-    how: str
+def named(names: Sequence[str]) -> list[str]:
+    """Return the names that fields with texts have, the surest first."""
+    return sorted((name for name in names if _normal(name) in _RANKS), key=lambda name: _RANKS[_normal(name)])
 
 
-def normal(name: str) -> str:
-    """Return a field name in one spelling.
-
-    Example:
-        >>> normal(" Review-Text "), normal("reviewText")
-        ('review_text', 'review_text')
-    """
-    return _NOT_WORD.sub("_", _CAMEL.sub("_", name.strip())).strip("_").casefold()
-
-
-def _telling(name: str) -> bool:
-    words = normal(name).split("_")
-    return any(word in NAMES for word in words) and words[-1] not in NOT_TEXT
-
-
-def named(names: Sequence[str]) -> str | None:
-    """Return the field whose name is one that texts have, None when there is none."""
-    known = [name for name in names if normal(name) in NAMES]
-    return min(known, key=lambda name: NAMES[normal(name)], default=None)
+def alike(names: Iterable[str], wanted: str) -> list[str]:
+    """Return the names that are equal to the one wanted, but for case and blanks."""
+    return [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
 
 
 def tells_header(cells: Sequence[str]) -> bool:
     """Say whether some of these cells are names that columns commonly have."""
-    return any(normal(cell) in NAMES or normal(cell) in COMMON for cell in cells) or any(
+    return any(_normal(cell) in _RANKS or _normal(cell) in _COMMON_NAMES for cell in cells) or any(
         _telling(cell) and _IDENTIFIER.match(cell) for cell in cells
     )
 
@@ -88,39 +71,21 @@ def missing_field(wanted: str, fields: Sequence[str]) -> InvalidFileError:
     )
 
 
-def find_text_field(samples: Mapping[str, Sequence[Any]], wanted: str | None) -> FieldChoice:
-    """Find the field that holds the text.
-
-    Args:
-        samples: For each field some of its values, in the order of the file.
-        wanted: The field the caller named; matched by case only if there is no exact match.
-
-    Returns:
-        The field, and how it was found: ``given``, by its ``name``, or by its ``content`` (the longest texts).
-
-    Raises:
-        InvalidFileError: ``missing_field``: there is no such field, or none holds text; lists those there are.
-
-    Example:
-        >>> find_text_field({"id": ["1"], "Review Text": ["I love it"]}, None)
-        FieldChoice(name='Review Text', how='name')
-    """
+def find_text_field(samples: Mapping[str, Sequence[Any]], wanted: str | None, notes: Notes) -> str:
+    """Find the field that holds the text: the one wanted, else by its name, else the one with the longest texts."""
     fields = list(samples)
     if wanted is not None:
-        if wanted in samples:
-            return FieldChoice(wanted, "given")
-        alike = [name for name in fields if name.strip().casefold() == wanted.strip().casefold()]
-        if len(alike) == 1:
-            return FieldChoice(alike[0], "given")
+        found = [wanted] if wanted in samples else alike(fields, wanted)
+        if len(found) == 1:
+            return found[0]
         raise missing_field(wanted, fields)
     lengths = {name: _text_length(values) for name, values in samples.items()}
-    known = sorted((name for name in fields if normal(name) in NAMES), key=lambda name: NAMES[normal(name)])
-    with_text = [name for name in known if lengths[name]] + [
-        name for name in fields if name not in known and _telling(name) and lengths[name]
-    ]
-    if with_text or known:
-        return FieldChoice((with_text or known)[0], "name")
-    open_names = [name for name in fields if normal(name).split("_")[-1] not in NOT_TEXT]
+    known = named(fields)
+    telling = [*known, *(name for name in fields if name not in known and _telling(name))]
+    by_name = [name for name in telling if lengths[name]] or known
+    if by_name:
+        return by_name[0]
+    open_names = [name for name in fields if _normal(name).split("_")[-1] not in _NOT_TEXT_WORDS]
     longest = max(open_names, key=lambda name: lengths[name], default=None)
     if longest is None or not lengths[longest]:
         raise InvalidFileError(
@@ -128,7 +93,22 @@ def find_text_field(samples: Mapping[str, Sequence[Any]], wanted: str | None) ->
             code="missing_field",
             hint="Add a field with the text, such as 'text'.",
         )
-    return FieldChoice(longest, "content")
+    if len(fields) > 1:
+        notes.say(
+            f"The text was taken from the field {shorten(longest)}, which has the longest texts; "
+            "name another with text_field."
+        )
+    return longest
+
+
+def _normal(name: str) -> str:
+    """Return a field name in one spelling: review_text for reviewText and Review-Text."""
+    return _NOT_WORD.sub("_", _CAMEL.sub("_", name.strip())).strip("_").casefold()
+
+
+def _telling(name: str) -> bool:
+    words = _normal(name).split("_")
+    return any(word in _RANKS for word in words) and words[-1] not in _NOT_TEXT_WORDS
 
 
 def _text_length(values: Sequence[Any]) -> float:

@@ -1,6 +1,6 @@
 """Training data from a JSON file: rows of numbers under ``X``, labels under ``y``."""
 
-import json
+import io
 import logging
 import math
 import os
@@ -18,9 +18,9 @@ from bulletproof.errors import (
     ResourceError,
 )
 from bulletproof.ingest.encoding import bom_of
-from bulletproof.ingest.json_stream import kind_of
+from bulletproof.ingest.json_stream import JsonCursor, kind_of
+from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import MIB, IngestLimits, listing, shorten
-from bulletproof.ingest.strict_json import Flaw, StrictDecoder
 from bulletproof.monitor import default_monitor
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def read_training_data(
         ((2, 2), ['a', 'b'])
     """
     try:
-        features, labels = _fields(_parse(_decode(_read(file_path, _max_bytes() if max_bytes is None else max_bytes))))
+        features, labels = _fields(_parse(_read(file_path, _max_bytes() if max_bytes is None else max_bytes)))
         return _table(features, labels), labels
     except AIError as error:
         error.at(path=shorten(file_path, 300))
@@ -156,41 +156,22 @@ def _read(file_path: str | os.PathLike[str], max_bytes: int) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> str:
-    mark = bom_of(data)
-    if mark and mark[0] != "utf-8":
-        raise InvalidFileError(f"The file is {mark[0].upper()}; JSON is UTF-8", code="invalid_encoding", byte=0)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidFileError(
-            f"A byte is not valid UTF-8 ({error.reason})", code="invalid_encoding", line=line, byte=error.start
-        ) from error
-    if not text.strip():
+def _parse(data: bytes) -> Any:
+    encoding, mark = bom_of(data)
+    if encoding != "utf-8":
+        raise InvalidFileError(f"The file is {encoding.upper()}; JSON is UTF-8", code="invalid_encoding", byte=0)
+    source = io.BytesIO(data)
+    source.seek(mark)
+    whole = len(data) + 1
+    limits = IngestLimits(max_columns=10**6, max_record_bytes=whole)
+    cursor = JsonCursor(source, limits, Notes(), offset=mark, block=whole, constants=True)
+    if not cursor.peek():
         raise InvalidFileError("The file is empty", code="empty_file")
-    return text
-
-
-def _parse(text: str) -> Any:
-    decoder = StrictDecoder(IngestLimits(max_columns=10**6), constants=True)
-    start = len(text) - len(text.lstrip(" \t\r\n"))
-    try:
-        value, end = decoder.decode(text, start)
-        rest = text[end:].lstrip(" \t\r\n")
-        if rest:
-            raise Flaw("There is something behind the end of the document", len(text) - len(rest), len(text))
-    except Flaw as flaw:
-        place = json.JSONDecodeError("", text, flaw.pos)
-        raise InvalidFileError(
-            f"The file is not JSON: {flaw.message}",
-            code="invalid_json",
-            line=place.lineno,
-            column=place.colno,
-            byte=len(text[: flaw.pos].encode()),
-        ) from None
-    if decoder.duplicates:
-        logger.warning("training data gives the field %s twice; the last counts", shorten(decoder.duplicates[0]))
+    value = cursor.value(0)
+    if cursor.peek():
+        raise cursor.error("There is something behind the end of the document")
+    if twice := cursor.decoder.duplicates:
+        logger.warning("training data gives the field %s twice; the last counts", shorten(twice[0]))
     return value
 
 
@@ -228,69 +209,54 @@ def _table(features: Any, labels: Sequence[Any]) -> "pd.DataFrame":
     if not isinstance(features, list):
         raise InvalidFileError(f"X is {kind_of(features)}; expected an array of rows", field="X")
     if len(features) != len(labels):
-        raise InvalidFileError(
-            f"X has {len(features):,} rows and y has {len(labels):,} labels; they must be equally many",
-            code="shape_mismatch",
-        )
+        message = f"X has {len(features):,} rows and y has {len(labels):,} labels; they must be equally many"
+        raise InvalidFileError(message, code="shape_mismatch")
     if not features:
         raise InvalidFileError("X has no rows", code="empty_file", field="X")
-    kind, names = type(features[0]), None
-    if kind is dict:
-        names = list(features[0])
-        rows = [_values(row, names, number) for number, row in enumerate(features, 1)]
-    elif kind is list:
-        rows = features
-    else:
-        rows = [[value] for value in features]
-    width = len(rows[0])
-    if not width:
-        raise InvalidFileError("The first row of X is empty", code="shape_mismatch", field="X", row=1)
-    for number, row in enumerate(rows, 1):
-        _check_row(row, width, number, names)
+    first = features[0]
+    names = list(first) if isinstance(first, dict) else None
+    single = not isinstance(first, dict | list)
+    rows = [[value] if single else _values(value, first, row) for row, value in enumerate(features, 1)]
+    if not rows[0]:
+        raise _misshapen("The first row of X is empty", 1)
+    for row, values in enumerate(rows, 1):
+        if not {int, float}.issuperset(map(type, values)) or not all(map(math.isfinite, values)):
+            raise _not_numeric(values, row, names)
     return pd.DataFrame(rows, columns=names)
 
 
-def _values(row: Any, names: list[str], number: int) -> list[Any]:
-    if not isinstance(row, dict):
-        raise InvalidFileError(
-            f"A row of X is {kind_of(row)}, the first is an object", code="shape_mismatch", field="X", row=number
-        )
-    if row.keys() != set(names):
-        odd = sorted(set(names) ^ row.keys())
-        raise InvalidFileError(
-            f"A row of X has other fields than the first: {listing(odd)}", code="shape_mismatch", field="X", row=number
-        )
-    return [row[name] for name in names]
+def _values(row: Any, first: dict[str, Any] | list[Any], number: int) -> list[Any]:
+    """Return the values of a row in the order of the first, which has to be of the same shape."""
+    if type(row) is not type(first):
+        raise _misshapen(f"A row of X is {kind_of(row)}, the first is {kind_of(first)}", number)
+    if isinstance(row, dict) and isinstance(first, dict):
+        if row.keys() != first.keys():
+            odd = listing(sorted(row.keys() ^ first.keys()))
+            raise _misshapen(f"A row of X has other fields than the first: {odd}", number)
+        return [row[name] for name in first]
+    if len(row) != len(first):
+        raise _misshapen(f"A row of X has {len(row):,} values, the first has {len(first):,}", number)
+    return list(row)
 
 
-def _check_row(row: Any, width: int, number: int, names: list[str] | None) -> None:
-    if not isinstance(row, list):
-        raise InvalidFileError(
-            f"A row of X is {kind_of(row)}, the first is an array", code="shape_mismatch", field="X", row=number
-        )
-    if len(row) != width:
-        raise InvalidFileError(
-            f"A row of X has {len(row):,} values, the first has {width:,}",
-            code="shape_mismatch",
-            field="X",
-            row=number,
-        )
-    if {int, float}.issuperset(map(type, row)) and all(map(math.isfinite, row)):
-        return
-    for column, value in enumerate(row, 1):
-        if type(value) not in (int, float):
-            what = kind_of(value)
-        elif not math.isfinite(value):
-            what = "NaN" if math.isnan(value) else "infinite"
-        else:
-            continue
-        raise InvalidFileError(
-            f"A value of X is {what}; expected a finite number",
-            code="not_numeric",
-            field="X",
-            row=number,
-            column=column if names is None else names[column - 1],
-        )
+def _misshapen(message: str, row: int) -> InvalidFileError:
+    return InvalidFileError(message, code="shape_mismatch", field="X", row=row)
+
+
+def _not_numeric(values: list[Any], row: int, names: list[str] | None) -> InvalidFileError:
+    column, value = next(
+        (column, value)
+        for column, value in enumerate(values)
+        if type(value) not in (int, float) or not math.isfinite(value)
+    )
+    what = ("NaN" if math.isnan(value) else "infinite") if isinstance(value, float) else kind_of(value)
+    return InvalidFileError(
+        f"A value of X is {what}; expected a finite number",
+        code="not_numeric",
+        field="X",
+        row=row,
+        column=names[column] if names else column + 1,
+    )
 
 
 def _max_bytes() -> int:
