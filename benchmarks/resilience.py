@@ -136,7 +136,7 @@ def ours() -> Iterator[Row]:
         for kind, window in (("calls", {"window_type": "count", "window_size": size}), ("s", {"monitor_window": size})):
             config = CircuitConfig(mode="rate", slow_call_duration=4.0, minimum_calls=10, **window)  # type: ignore[arg-type]
             guarded = AIServiceCircuitBreaker("benchmark", config)
-            yield Row(f"bulletproof, {size:,} {kind}", through(guarded.call, answer), WINDOWS, library=DIST)
+            yield Row(f"bulletproof, {size:,} {kind}", guarded(answer), WINDOWS, library=DIST)
     watching = AIServiceCircuitBreaker(
         "benchmark", CircuitConfig(mode="rate", slow_call_duration=4.0, monitor_window=1e6)
     )
@@ -144,7 +144,7 @@ def ours() -> Iterator[Row]:
         watching._record_success()
     for _ in range(6):  # so many that each success has to be looked at
         watching._record_failure(DownError())
-    yield Row("bulletproof, amid failures", through(watching.call, answer), WINDOWS, library=DIST)
+    yield Row("bulletproof, amid failures", watching(answer), WINDOWS, library=DIST)
     failing = AIServiceCircuitBreaker("benchmark", CircuitConfig(failure_threshold=MANY))
     yield Row("bulletproof", failing(down), FAILURE, DownError, DIST)
     yield Row("bulletproof @breaker", opened()(answer), REFUSAL, CircuitOpenError, DIST)

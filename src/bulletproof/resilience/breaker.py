@@ -445,7 +445,8 @@ class AIServiceCircuitBreaker:
     def _failure(self, ticket: Ticket, error: BaseException | None, text: str, wait: float | None) -> None:
         inner = self._inner or self._inside()
         with inner.lock:
-            self._absorb(inner)
+            if self.config.rated:
+                self._absorb(inner)
             if inner.machine.failure(self._admission(inner, ticket), self._clock(), error, text, wait):
                 self._settle(inner)
         self._tell(inner)

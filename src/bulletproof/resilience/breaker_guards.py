@@ -63,6 +63,9 @@ def _plain(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Call
 
 
 def _coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    if breaker.config.rated:
+        return _watched_coroutine(breaker, func)
+
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         ticket: Any = breaker._fast  # noqa: SLF001
         if ticket is None:
@@ -76,6 +79,32 @@ def _coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> 
             next(ticket)  # type: ignore[arg-type]
         else:
             breaker.succeeded(ticket, result)
+        return result
+
+    return guarded
+
+
+def _watched_coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
+    clock = breaker._clock  # noqa: SLF001
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        way = breaker._way  # noqa: SLF001
+        if way is not None and way.refused is None:
+            ticket: Any = (way.era, clock(), 0)
+        else:
+            ticket = breaker.admit()
+        try:
+            result = await func(*args, **kwargs)
+        except BaseException as error:
+            breaker.failed(ticket, error)
+            raise
+        way = breaker._way  # noqa: SLF001
+        if way is not None and way.refused is None:
+            now = clock()
+            if now < way.until and now - ticket[1] < way.limit and ticket[0] == way.era:
+                next(breaker._plain)  # noqa: SLF001
+                return result
+        breaker.succeeded(ticket, result)
         return result
 
     return guarded

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ class SharedState:
         self._store = store
         self._interval = interval
         self._patience = patience
-        self._source = source if source is not None else f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self._source = source if source is not None else f"{os.getpid()}-{os.urandom(6).hex()}"
         self._now = now
         self._lock = threading.RLock()
         self._breakers: WeakValueDictionary[str, AIServiceCircuitBreaker] = WeakValueDictionary()

@@ -334,7 +334,7 @@ class StateMachine:
         return next(iter(self.probes.values()), now) + self.config.longest_probe - now
 
     def _trip(self, now: float, wait: float | None) -> bool:
-        reason = self._verdict(now)
+        reason = self._verdict()
         if reason is None:
             self._alarmed = False
         elif self.state is _CLOSED:
@@ -346,10 +346,10 @@ class StateMachine:
             return True
         return False
 
-    def _verdict(self, now: float) -> str | None:
+    def _verdict(self) -> str | None:
         config, rates = self.config, self.rates
         if config.mode == "window":
-            if self.streak and self._times.count(now) >= config.failure_threshold:
+            if self.streak and len(self._times) >= config.failure_threshold:
                 return (
                     f"{config.failure_threshold} failures in {config.monitor_window:g} s, the last: {self.last_error}"
                 )

@@ -200,6 +200,10 @@ class FailureTimes:
             times.popleft()
         return len(times)
 
+    def __len__(self) -> int:
+        """How many counted when last looked at."""
+        return len(self._times)
+
     def clear(self) -> None:
         """Forget everything."""
         self._times.clear()
