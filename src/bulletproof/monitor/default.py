@@ -1,28 +1,21 @@
 """The monitor of this process."""
 
 import os
-from threading import Lock
 from typing import Any
 
 from bulletproof.errors import Diagnosis
 from bulletproof.monitor.monitor import AIErrorMonitor
 
-_lock = Lock()
-_default: AIErrorMonitor | None = None
+_default = AIErrorMonitor()
 
 
 def default_monitor() -> AIErrorMonitor:
-    """Return the monitor of this process, which is made when it is first asked for.
+    """Return the monitor of this process.
 
     Example:
         >>> default_monitor() is default_monitor()
         True
     """
-    global _default
-    if _default is None:
-        with _lock:
-            if _default is None:
-                _default = AIErrorMonitor()
     return _default
 
 
@@ -41,8 +34,8 @@ def record_exception(error: BaseException, service: str, **context: Any) -> Diag
 
 def _start_anew() -> None:
     # What the parent counted is the parent's to report, and its lock may be held by a thread that is not here.
-    global _default, _lock
-    _default, _lock = None, Lock()
+    global _default
+    _default = AIErrorMonitor()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from threading import RLock
 from typing import Any
@@ -149,28 +149,32 @@ class Recorder:
             return rows
 
     def merge(self, rows: Rows) -> None:
-        """Count what other processes counted."""
-        left = iter(rows)
-        while part := list(islice(left, _MERGED)):
+        """Count what other processes counted, the oldest first."""
+        todo: list[tuple[float, Callable[..., None], Any, Any]] = []
+        todo += [(row.wall, self._merge_errors, key, row) for key, row in rows.errors.items()]
+        todo += [(key[0] * MINUTE, self._merge_operations, key[1], row) for key, row in rows.operations.items()]
+        todo.sort(key=itemgetter(0))
+        for start in range(0, len(todo), _MERGED):
             with self._lock:
                 at, wall = self._drain(), self._wall()
-                for moment, key, row in part:
+                for moment, merge, key, row in todo[start : start + _MERGED]:
                     # No later than now, whatever the clock of another machine says.
                     age = max(wall - moment, 0.0)
                     if age <= self._retention:
-                        self._merge(at - age, moment, key, row)
+                        self._born = min(self._born, at - age)
+                        merge(at - age, key, row)
 
-    def _merge(self, at: float, wall: float, key: ErrorKey | tuple[int, str], row: ErrorRow | tuple[int, int]) -> None:
-        self._born = min(self._born, at)
-        if not isinstance(key, ErrorKey) or not isinstance(row, ErrorRow):
-            operations = self._operations_of(str(key[1]))
-            operations.ok.add(at, int(row[0]))
-            operations.failed.add(at, int(row[1]))
-            return
+    def _merge_operations(self, at: float, service: str, counts: tuple[int, int]) -> None:
+        operations = self._operations_of(service)
+        operations.ok.add(at, counts[0])
+        operations.failed.add(at, counts[1])
+
+    def _merge_errors(self, at: float, key: ErrorKey, row: ErrorRow) -> None:
         cell = self._cells.get(key.error_type, key.service, severity_of(key.severity), key.code)
         cell.series.add(at, row.number)
         if key.template == OTHER:
             return
+        wall = row.wall
         seen = self._seen_of(cell.names, key.template, row.message, at, wall)
         problem = self._problems.of(seen)
         problem.series.add(at, row.number)

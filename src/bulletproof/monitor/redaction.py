@@ -1,15 +1,18 @@
 """What may be remembered of an error: no secrets, and never more than so much."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from bulletproof.errors.text import redact
+
+_T = TypeVar("_T")
 
 MASK = "***"
 MESSAGE = 1000
@@ -162,19 +165,14 @@ class Scrubber:
 
     def fully(self, context: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """Return the context made fit and how many characters had to be looked at."""
-        left = _Left(NODES, TEXTS)
+        left = _Left()
         return self._mapping(context, DEPTH, left), TEXTS - left.characters
 
-    def _mapping(self, mapping: Mapping[Any, Any], depth: int, left: "_Left") -> dict[str, Any]:
+    def _mapping(self, mapping: Any, depth: int, left: "_Left") -> dict[str, Any]:
         fit: dict[str, Any] = {}
         # A subclass may override its methods; the real ones are asked.
-        size = dict.__len__(mapping)  # type: ignore[arg-type]
-        items: Iterable[tuple[Any, Any]] = dict.items(mapping)  # type: ignore[arg-type]
-        for number, (key, value) in enumerate(items):
-            if number >= ENTRIES or left.nothing:
-                fit["…"] = f"{size - number} more"
-                break
-            left.nodes -= 1
+        items, size = dict.items(mapping), dict.__len__(mapping)
+        for key, value in left.some(items, size, lambda more: ("…", f"{more} more")):
             name = self._key(key, left)
             fit[name] = MASK if self._sensitive(name) else self._value(value, depth, left)
         return fit
@@ -197,40 +195,28 @@ class Scrubber:
             self._keys[name] = known
         return known
 
-    def _value(self, value: object, depth: int, left: "_Left") -> Any:
+    def _value(self, value: Any, depth: int, left: "_Left") -> Any:
         kind = type(value)
         if value is None or kind is bool:
             return value
         if kind is int:
-            return _number(value)  # type: ignore[arg-type]
+            return _number(value)
         if kind is float:
-            return value if abs(value) <= 1e308 else str(value)  # type: ignore[arg-type]
+            return value if abs(value) <= 1e308 else str(value)
         if issubclass(kind, str):
             return self._text(plain(value, VALUE + 2 * _MARGIN), left)
         if issubclass(kind, (bytes, bytearray, memoryview)):
-            return f"<{len(value)} bytes>"  # type: ignore[arg-type]
+            return f"<{len(value)} bytes>"
         if kind in _SHOWN_AS_TEXT:
             return self._text(str(value), left)
-        if issubclass(kind, (dict, list, tuple, set, frozenset)):
-            return self._container(value, kind, depth, left)
+        for base in (dict, list, tuple, set, frozenset):
+            if issubclass(kind, base) and depth > 1:
+                if base is dict:
+                    return self._mapping(value, depth - 1, left)
+                items = left.some(base.__iter__(value), base.__len__(value), lambda more: f"… {more} more")
+                return [self._value(item, depth - 1, left) for item in items]
         # Its repr may hold anything, take for ever or raise: the class has to do.
         return f"<{_class_of(value)}>"
-
-    def _container(self, value: Any, kind: type, depth: int, left: "_Left") -> Any:
-        if depth <= 1:
-            return f"<{_class_of(value)}>"
-        if issubclass(kind, dict):
-            return self._mapping(value, depth - 1, left)
-        base: Any = next(base for base in (list, tuple, set, frozenset) if issubclass(kind, base))
-        fit: list[Any] = []
-        size = base.__len__(value)
-        for number, item in enumerate(base.__iter__(value)):
-            if number >= ENTRIES or left.nothing:
-                fit.append(f"… {size - number} more")
-                break
-            left.nodes -= 1
-            fit.append(self._value(item, depth - 1, left))
-        return fit
 
     def _text(self, text: str, left: "_Left") -> str:
         if text in self._texts:
@@ -244,18 +230,21 @@ class Scrubber:
         return fit
 
 
+@dataclass(slots=True)
 class _Left:
     """How much more of a context may be looked at."""
 
-    __slots__ = ("characters", "nodes")
+    nodes: int = NODES
+    characters: int = TEXTS
 
-    def __init__(self, nodes: int, characters: int) -> None:
-        self.nodes = nodes
-        self.characters = characters
-
-    @property
-    def nothing(self) -> bool:
-        return self.nodes <= 0 or self.characters <= 0
+    def some(self, items: Iterable[_T], size: int, note: Callable[[int], _T]) -> Iterator[_T]:
+        """Yield items as long as more may be looked at, then a note that says how many are left out."""
+        for number, item in enumerate(items):
+            if number >= ENTRIES or self.nodes <= 0 or self.characters <= 0:
+                yield note(size - number)
+                return
+            self.nodes -= 1
+            yield item
 
 
 def _number(value: int) -> int | str:

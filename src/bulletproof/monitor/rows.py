@@ -1,7 +1,6 @@
 """Counts on their way from one process to the others."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bulletproof.monitor.redaction import plain
@@ -84,12 +83,6 @@ class Rows:
             if (ok, failed) != before:
                 more.operations[name] = (max(ok - before[0], 0), max(failed - before[1], 0))
         return more
-
-    def __iter__(self) -> Iterator[tuple[float, ErrorKey | tuple[int, str], ErrorRow | tuple[int, int]]]:
-        """Yield moment, key and row, the oldest first."""
-        rows: list[Any] = [(row.wall, key, row) for key, row in self.errors.items()]
-        rows += [(key[0] * MINUTE, key, row) for key, row in self.operations.items()]
-        return iter(sorted(rows, key=lambda row: row[0]))
 
     def to_json(self) -> str:
         """Return all of it as JSON."""

@@ -21,15 +21,8 @@ Names = tuple[str, str, str, str]
 class Seen:
     """A message that was seen before: what counts it when it comes again.
 
-    Args:
-        names: Of the cell.
-        template: The message without its varying parts; ``_OTHER`` when nobody has read it.
-        fingerprint: Of the problem; empty when nobody has read the message.
-        message: The message, redacted.
-        at: When it was first seen on the monotonic clock.
-        wall: When it was first seen, seconds since the epoch.
-        shown: Whether it is this very message, and not only one like it.
-        hits: How often it was counted of late.
+    ``shown`` says whether it is this very message, and not only one like it; ``at`` (monotonic) and ``wall`` (seconds
+    since the epoch), when it was first seen. A message that nobody has read has no fingerprint.
     """
 
     names: Names
@@ -111,23 +104,10 @@ class Cells:
 
 @dataclass(slots=True, eq=False)
 class Problem:
-    """All errors with one fingerprint.
+    """All errors with one fingerprint: the worst severity, the latest message and context.
 
-    Args:
-        fingerprint: Twelve hexadecimal digits.
-        template: The message without its varying parts.
-        error_type: Which way of failing.
-        service: The part of the system.
-        code: The precise kind, when it was given.
-        severity: The worst seen.
-        message: The latest message, redacted.
-        first: When it was first seen, seconds since the epoch.
-        last: When it was last seen, seconds since the epoch.
-        born: When it was first seen on the monotonic clock.
-        context: The latest context, redacted.
-        inherited: How many there may have been before it got its row.
-        series: How many, and when.
-        alarmed: When it began to trend, on the monotonic clock.
+    ``first`` and ``last`` are seconds since the epoch; ``born`` (first seen) and ``alarmed`` (began to trend) are on
+    the monotonic clock.
     """
 
     fingerprint: str
