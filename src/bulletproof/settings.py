@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -85,8 +85,10 @@ class Settings(BaseSettings):
         le=65535,
         description="Port of the dashboard when it is a process of its own; /dashboard leads there.",
     )
-    log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json, console, or auto by terminal.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="json, console, or auto by terminal.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="Least severe records to log."
+    )
     otel: bool = Field(
         False, description="Whether to send OpenTelemetry traces and metrics; the OTEL_* variables say where to."
     )
@@ -97,6 +99,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(key.strip() for key in value.split(",") if key.strip())
         return value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("database_url", "llm_base_url", "llm_api_key", mode="before")
     @classmethod

@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,83 @@ def test_classify_without_a_traceback_says_how_to_use_it(tmp_path: Path) -> None
     done = subprocess.run(command, input="  \n", capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "traceback" in done.stderr
+
+
+def test_standard_input_is_read_to_its_end(run: Run, tmp_path: Path) -> None:
+    lines = """seq 1 3000 | sed 's/.*/{"text": "number & is good"}/'"""
+    command = f"{lines} | {sys.executable} -m bulletproof process - --format json"
+    variables = {"PATH": os.environ["PATH"], "BULLETPROOF_DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run(["bash", "-c", command], env=variables, cwd=tmp_path, capture_output=True, check=True)
+    [answer] = json.loads(done.stdout)
+    assert len(answer["results"]) == 3000
+    assert answer["filename"] == "-"
+    assert "next" not in answer
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_a_full_disk_under_the_output_is_told_without_a_traceback(run: Run, tmp_path: Path, form: str) -> None:
+    (tmp_path / "t.json").write_text(json.dumps([f"good {number}" for number in range(2000)]))
+    with Path("/dev/full").open("w") as full:
+        variables = {"PATH": os.environ["PATH"], "BULLETPROOF_DATA_DIR": str(tmp_path / "data")}
+        command = [sys.executable, "-m", "bulletproof", "process", "t.json", "--format", form]
+        done = subprocess.run(command, env=variables, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"Disk full" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_a_terminal_that_cannot_show_a_character_stops_nothing(run: Run, tmp_path: Path, form: str) -> None:
+    (tmp_path / "t.json").write_text(json.dumps(["これは良い", "gut 👍"]))
+    done = run("process", "t.json", "--format", form, "--out", "out", PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
+    shown = run("process", "t.json", "--format", form, PYTHONIOENCODING="latin-1:strict", PYTHONUTF8="0")
+    assert (done.returncode, shown.returncode) == (0, 0), shown.stderr
+    assert "Traceback" not in done.stderr + shown.stderr
+
+
+def test_an_output_that_is_a_link_or_a_device_stays_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('["good"]')
+    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("target.json")
+    assert run("process", "t.json", "--format", "json", "--out", "link.json").returncode == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "target.json").read_text())[0]["status"] == "success"
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert run("process", "t.json", "--format", "json", "--out", "null").returncode == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_bare_results_come_with_the_reasons_on_standard_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('["good"')
+    (tmp_path / "t.csv").write_text("id,text\n1,good\n2,\n3,fine\n")
+    done = run("process", "bad.json", "t.csv", "--format", "csv")
+    assert done.returncode == 1
+    assert "bad.json: invalid json" in done.stderr
+    assert "1 rejected, first row 2" in done.stderr
+
+
+def test_the_table_says_why_results_were_not_stored(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('["good"]')
+    (tmp_path / "a-file").write_text("")
+    done = run("process", "t.json", BULLETPROOF_DATA_DIR=str(tmp_path / "a-file"))
+    assert done.returncode == 0
+    assert "not stored" in done.stdout
+    assert "What to do" in done.stdout
+
+
+def test_being_terminated_leaves_no_half_stored_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\n" + "".join(f"text number {number}\n" for number in range(400_000)))
+    variables = {"PATH": os.environ["PATH"], "BULLETPROOF_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-m", "bulletproof", "process", "t.csv", "--format", "json", "--out", "out.json"]
+    process = subprocess.Popen(command, env=variables, cwd=tmp_path, stderr=subprocess.PIPE)
+    for _ in range(400):
+        if (tmp_path / "data" / "results.db").exists() and (tmp_path / ".out.json.part").exists():
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.terminate()
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 143, stderr
+    assert b"Stopped" in stderr
+    with closing(sqlite3.connect(tmp_path / "data" / "results.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)

@@ -19,9 +19,9 @@ def classify_command(
 ) -> None:
     """Explain a traceback given on standard input: type, code, severity, retry or not, and the rule that decided.
 
-      python train.py 2>&1 | bulletproof classify
+    python train.py 2>&1 | bulletproof classify
 
-      bulletproof classify < traceback.txt
+    bulletproof classify < traceback.txt
     """
     if sys.stdin.isatty():
         typer.echo("Paste a traceback, then press Ctrl-D:", err=True)

@@ -1,6 +1,7 @@
 """The command ``bulletproof`` and what all its parts share."""
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.text import Text
 from bulletproof._version import __version__
 from bulletproof.cli import classify as classify_cli
 from bulletproof.cli import dashboard, doctor, process, serve
-from bulletproof.errors import AIError, classify
+from bulletproof.errors import AIError, ConfigurationError, InputValidationError, classify
 
 app = typer.Typer(
     name="bulletproof",
@@ -48,13 +49,21 @@ def main() -> None:
     logging.getLogger("bulletproof").addHandler(logging.NullHandler())
     try:
         app()
-    except AIError as error:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, such as `head`.
+        _give_up_output()
+        sys.exit(1)
+    except (AIError, OSError, UnicodeError) as error:
         diagnosis = classify(error)
         console = Console(stderr=True)
         console.print(Text.assemble((f"{diagnosis.title}: ", "bold red"), diagnosis.details))
         console.print(Text.assemble(("What to do: ", "bold"), diagnosis.hint))
-        sys.exit(2)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, such as `head`.
-        sys.stderr.close()
-        sys.exit(1)
+        _give_up_output()
+        sys.exit(2 if isinstance(error, InputValidationError | ConfigurationError) else 1)
+
+
+def _give_up_output() -> None:
+    """Let what is still unwritten go nowhere: Python would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -33,7 +33,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class Output(Protocol):
     """Takes the results of each file, then its answer."""
 
-    def results(self, run: AnalysisRun) -> None:
+    def results(self, name: str, run: AnalysisRun, /) -> None:
         """Take the results of a complete run; called in a thread, before the answer."""
         ...
 
@@ -54,7 +54,7 @@ class JSONOutput:
         self._first = True
         self._part: tempfile.SpooledTemporaryFile[bytes] | None = None
 
-    def results(self, run: AnalysisRun) -> None:
+    def results(self, _name: str, run: AnalysisRun, /) -> None:
         """Keep the results until the answer is there."""
         self._part = tempfile.SpooledTemporaryFile(max_size=4 * 2**20)  # noqa: SIM115 -- closed with the answer
         for number, line in enumerate(run.spool.lines()):
@@ -62,8 +62,7 @@ class JSONOutput:
 
     def answer(self, name: str, answer: dict[str, Any]) -> None:
         """Write the answer with its results."""
-        answer = {key: value for key, value in answer.items() if key != "results"}
-        answer.setdefault("filename", name)
+        answer = {key: value for key, value in answer.items() if key != "results"} | {"filename": name}
         head = orjson.dumps(answer).decode()
         self._out.write("[\n" if self._first else ",\n")
         self._first = False
@@ -91,14 +90,13 @@ class CSVOutput:
             ("file", "row", "text", "sentiment", "score", "confidence", "language", "analyzer", "label")
         )
 
-    def results(self, run: AnalysisRun) -> None:
+    def results(self, name: str, run: AnalysisRun, /) -> None:
         """Write the results."""
-        name = run.parsed.filename if run.parsed else ""
         for line in run.spool.lines():
             row = orjson.loads(line)
             self._writer.writerow(
                 (
-                    defuse(name or ""),
+                    defuse(name),
                     row["row"],
                     defuse(row["text"]),
                     row["sentiment"],
@@ -134,7 +132,7 @@ class TableOutput:
         self._console = Console(file=out)
         self._examples: list[dict[str, Any]] = []
 
-    def results(self, run: AnalysisRun) -> None:
+    def results(self, _name: str, run: AnalysisRun, /) -> None:
         """Choose the clearest examples."""
         rows = map(orjson.loads, run.spool.lines())
         low: list[tuple[float, int, dict[str, Any]]] = []
@@ -197,6 +195,10 @@ def _success_report(answer: dict[str, Any], examples: list[dict[str, Any]]) -> R
     if records["rejected"] > _REASONS:
         parts.append(Text(f"... and {records['rejected'] - _REASONS:,} more rejected", style="dim"))
     parts += [Text(f"note: {warning}", style="yellow") for warning in answer["warnings"]]
+    if not answer["stored"]:
+        problem = answer["store_error"]
+        parts.append(Text(f"not stored: {problem['details']}", style="red"))
+        parts.append(Text.assemble(("What to do: ", "bold"), problem["hint"]))
     if answer["degraded"]:
         parts.append(Text(f"degraded: {answer.get('degraded_reason', 'a fallback answered')}", style="yellow"))
     if examples:
@@ -225,33 +227,69 @@ def _split(sentiment: dict[str, int]) -> Text:
     return line
 
 
+def summary_line(name: str, answer: dict[str, Any]) -> str | None:
+    """Return what a reader of bare results would not see: why a file failed, what is missing, what was not stored.
+
+    Args:
+        name: The file.
+        answer: The answer for it.
+
+    Returns:
+        One line, or None when all is well.
+    """
+    if answer["status"] == "error":
+        return f"{name}: {answer['error'].lower()}: {answer['details']}. {answer['hint']}"
+    parts = []
+    if answer["records"]["rejected"]:
+        first = answer["rejections"][0]
+        parts.append(f"{answer['records']['rejected']:,} rejected, first row {first['row']}: {first['details']}")
+    if answer["degraded"]:
+        parts.append(f"degraded: {answer.get('degraded_reason')}")
+    parts += answer["warnings"]
+    return f"{name}: " + "; ".join(parts) if parts else None
+
+
 @contextmanager
-def destination(path: Path | None, standard: TextIO) -> Iterator[TextIO]:
+def destination(path: Path | None, standard: TextIO, *, lossy: bool) -> Iterator[TextIO]:
     """Open where the output goes; a file appears under its name only when it is complete.
 
     Args:
         path: The file, or None for standard output.
         standard: Standard output.
+        lossy: Whether characters that a terminal cannot show may be replaced; else all is UTF-8.
 
     Yields:
-        A text stream in UTF-8.
+        A text stream.
 
     Raises:
         InputValidationError: The file cannot be written.
     """
     if path is None:
+        if isinstance(standard, io.TextIOWrapper):
+            standard.reconfigure(errors="replace") if lossy else standard.reconfigure(encoding="utf-8")
         yield standard
+        standard.flush()
         return
-    unfinished = path.with_name(f".{path.name}.part")
+    path = path.resolve()
+    special = path.exists() and not path.is_file()
+    # A device or a pipe is written as it is: it must not be replaced by a file.
+    unfinished = path if special else path.with_name(f".{path.name}.part")
     try:
         stream = unfinished.open("w", encoding="utf-8", newline="")
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise InputValidationError(
-            f"cannot write {path}: {error.strerror}", code="permission_denied", hint="Choose another file with --out."
+            f"cannot write {path}: {error.strerror}",
+            code="file_not_found" if missing else "permission_denied",
+            hint="Choose another file with --out.",
         ) from error
     try:
         with stream:
             yield stream
-        unfinished.replace(path)
+        if not special:
+            if path.exists():
+                shutil.copymode(path, unfinished)
+            unfinished.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if not special:
+            unfinished.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 _INTERRUPTED = 130
+_TERMINATED = 143
 
 
 class Format(StrEnum):
@@ -31,7 +32,10 @@ class Format(StrEnum):
 
 
 def process(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON, JSON lines, CSV, TSV or text files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="JSON, JSON lines, CSV, TSV or text files; - for standard input."),
+    ],
     form: Annotated[Format, typer.Option("--format", help="Form of the output.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write the output to this file.")] = None,
     text_field: Annotated[
@@ -55,6 +59,8 @@ def process(
       bulletproof process *.jsonl --format json --out results.json
 
       bulletproof process export.csv --text-field comment --format csv > results.csv
+
+      zcat old.csv.gz | bulletproof process -
     """
     # The rooms behind are slow to import; --help and --version do without them.
     from bulletproof.cli.run import run_files
@@ -86,9 +92,9 @@ def process(
                 progress=progress,
             )
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         console.print(Text("Stopped. The file under way was not stored; those before it were.", style="yellow"))
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else _TERMINATED) from None
     if failed:
         sys.stdout.flush()
         console.print(Text(f"{failed} of {len(files)} files failed", style="red"))

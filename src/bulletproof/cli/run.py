@@ -1,16 +1,36 @@
 """Several files through one processor, with progress, into one output."""
 
+import asyncio
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
+from rich.text import Text
 
-from bulletproof.cli.outputs import CSVOutput, JSONOutput, Output, TableOutput, destination
+from bulletproof.cli.outputs import CSVOutput, JSONOutput, Output, TableOutput, destination, summary_line
 from bulletproof.monitor import default_monitor
-from bulletproof.processor import AIDataProcessor, ProcessOptions, default_analyzer, door_workers, split_labels
+from bulletproof.processor import (
+    AIDataProcessor,
+    AnalysisRun,
+    ProcessOptions,
+    default_analyzer,
+    door_workers,
+    split_labels,
+)
 from bulletproof.settings import load_settings
+
+
+class _StandardInput:
+    """What is piped in: no name, so the content tells the format."""
+
+    filename = None
+
+    def read(self, size: int) -> bytes:
+        return sys.stdin.buffer.read(size)
+
 
 _OUTPUTS: dict[str, Callable[[TextIO], Output]] = {"table": TableOutput, "json": JSONOutput, "csv": CSVOutput}
 
@@ -43,6 +63,10 @@ async def run_files(
         ConfigurationError: A setting is wrong.
         InputValidationError: The output or the labels cannot be used.
     """
+    this = asyncio.current_task()
+    if this is not None and hasattr(signal, "SIGTERM") and sys.platform != "win32":
+        # Like Ctrl-C: the file under way is taken back, not left half-stored.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     settings = load_settings()
     # The limits of uploads protect a service from strangers; a file of one's own may be larger.
     own_files = settings.model_copy(
@@ -55,27 +79,41 @@ async def run_files(
     failed = 0
     analyzer = default_analyzer(own_files, default_monitor(), workers=door_workers())
     async with AIDataProcessor(settings=own_files, analyzer=analyzer) as processor:
-        with destination(out, sys.stdout) as stream, progress:
+        with destination(out, sys.stdout, lossy=form == "table") as stream, progress:
             output = _OUTPUTS[form](stream)
+            bare = form == "csv" or (form == "json" and out is not None)
             for path in files:
                 size = path.stat().st_size if path.is_file() else None
                 task = progress.add_task(path.name, total=size, records=0)
 
-                def show(records: int, position: int, task: int = task) -> None:
-                    progress.update(task, completed=position, records=records)  # type: ignore[arg-type]
+                def show(records: int, position: int, task: TaskID = task) -> None:
+                    progress.update(task, completed=position, records=records)
+
+                broken: list[Exception] = []
+
+                def keep(run: AnalysisRun, name: str = str(path), broken: list[Exception] = broken) -> None:
+                    try:
+                        output.results(name, run)
+                    except (OSError, UnicodeError) as error:
+                        broken.append(error)
 
                 answer = await processor.process_file(
-                    path,
+                    path if str(path) != "-" else _StandardInput(),
                     ProcessOptions(
                         text_field=text_field,
                         labels=chosen,
                         allow_fallback=allow_fallback,
                         on_progress=show,
-                        on_run=output.results,
+                        on_run=keep,
                     ),
                 )
+                if broken:
+                    raise broken[0]
                 progress.remove_task(task)
                 failed += answer["status"] == "error"
                 output.answer(str(path), answer)
+                line = summary_line(str(path), answer) if bare else None
+                if line is not None:
+                    progress.console.print(Text(line))
             output.finish()
     return failed

@@ -151,7 +151,7 @@ CODES: dict[str, CodeSpec] = {
         _R, 503, _HIGH, False, "Missing library", "Install the library named and start again."
     ),
     "misconfigured": CodeSpec(
-        _R, 503, _HIGH, False, "Wrong configuration", "Correct the setting named; 'bulletproof doctor' shows them all."
+        _R, 503, _HIGH, False, "Wrong configuration", "Correct the setting named; docs/configure.md describes them all."
     ),
     "io_error": CodeSpec(
         _R, 503, _HIGH, False, "Input/output error", "Check the disk and the file handles of the machine."
