@@ -1,12 +1,13 @@
 """One line that protects an SDK client people already have."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
+from bulletproof.llm import wrap_genai, wrap_stainless
 from bulletproof.llm.client import Protection
 from bulletproof.llm.listener import ErrorListener
-from bulletproof.llm.wrap_genai import is_genai, protect_genai
-from bulletproof.llm.wrap_stainless import is_stainless, protect_stainless
+from bulletproof.llm.ways import Shield
 
 C = TypeVar("C")
 
@@ -49,11 +50,13 @@ def wrap(
         >>> type(client).__name__, client.max_retries
         ('OpenAI', 0)
     """
-    if is_stainless(client):
-        return protect_stainless(client, policy, tuple(fallbacks), monitor, service)
-    if is_genai(client):
-        return protect_genai(client, policy, tuple(fallbacks), monitor, service)
-    raise TypeError(
-        f"cannot protect {type(client).__module__}.{type(client).__qualname__}: "
-        "a client of openai, anthropic or google-genai is needed"
-    )
+    family = next((family for family in (wrap_stainless, wrap_genai) if family.is_client(client)), None)
+    if family is None:
+        raise TypeError(
+            f"cannot protect {type(client).__module__}.{type(client).__qualname__}: "
+            "a client of openai, anthropic or google-genai is needed"
+        )
+    host_of_another = partial(family.host_of_another, client)
+    shield = Shield.of(service or family.host_of(client), policy, monitor, fallbacks, host_of_another)
+    protected: C = family.protect(client, shield)
+    return protected

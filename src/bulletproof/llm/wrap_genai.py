@@ -1,20 +1,16 @@
 """Protection for clients of google-genai: all requests pass four methods of the object beneath."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from json import loads
-from typing import Any, TypeVar
+from typing import Any
 
 from bulletproof.errors import BadResponseError
-from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
-from bulletproof.llm.listener import ErrorListener
 from bulletproof.llm.stream_checks import StreamCheck
 from bulletproof.llm.ways import PROTECTED, Shield, Way
 from bulletproof.resilience import remaining
-
-C = TypeVar("C")
 
 _Methods = dict[str, Callable[..., Any]]
 
@@ -22,24 +18,27 @@ _METHODS = ("request", "request_streamed", "async_request", "async_request_strea
 _MODEL = re.compile(r"\bmodels/[^/:]+(?=:)")
 
 
-def is_genai(client: Any) -> bool:
+def is_client(client: Any) -> bool:
     """Tell whether it is one: ``google.genai.Client`` or its ``aio``."""
-    return any(cls.__module__.startswith("google.genai") for cls in type(client).__mro__) and hasattr(
-        client, "_api_client"
-    )
+    ours = any(cls.__module__.startswith("google.genai") for cls in type(client).__mro__)
+    return ours and hasattr(client, "_api_client")
 
 
-def protect_genai(
-    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorListener | None, service: str | None
-) -> C:
-    """Protect a client in place; see ``wrap``."""
+def host_of(client: Any) -> str:
+    """Return the host of a client."""
+    url = str(_api(client)._http_options.base_url or "google-genai")  # noqa: SLF001
+    return url.partition("://")[2].partition("/")[0] or url
 
-    def host_of(other: Any) -> str:
-        if not is_genai(other):
-            raise TypeError(f"only a client of google.genai can stand in for this one, not {other!r:.80}")
-        return _host(other)
 
-    shield = Shield.of(service or _host(client), policy, monitor, fallbacks, host_of)
+def host_of_another(client: Any, other: Any) -> str:  # noqa: ARG001
+    """Return the host of a client that can stand in for another one; raise ``TypeError`` when it cannot."""
+    if not is_client(other):
+        raise TypeError(f"only a client of google.genai can stand in for this one, not {other!r:.80}")
+    return host_of(other)
+
+
+def protect(client: Any, shield: Shield) -> Any:
+    """Protect a client in place."""
     api = _api(client)
     plain = _plain_methods(api)
 
@@ -166,8 +165,3 @@ def _options(given: Any) -> dict[str, Any]:
 
 def _api(client: Any) -> Any:
     return client._api_client  # noqa: SLF001
-
-
-def _host(client: Any) -> str:
-    url = str(_api(client)._http_options.base_url or "google-genai")  # noqa: SLF001
-    return url.partition("://")[2].partition("/")[0] or url

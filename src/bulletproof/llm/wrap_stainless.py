@@ -1,43 +1,42 @@
 """Protection for clients of openai, anthropic and other SDKs that Stainless generates: all requests pass one method."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any
 
-from bulletproof.llm.client import Protection
 from bulletproof.llm.failures import decoding
-from bulletproof.llm.listener import ErrorListener
 from bulletproof.llm.stream_checks import ChatStreamCheck, EventStreamCheck, StreamCheck
 from bulletproof.llm.ways import PROTECTED, Shield, Way
 from bulletproof.resilience import remaining
-
-C = TypeVar("C")
 
 _END = object()
 _NO_STREAM = object()
 
 
-def is_stainless(client: Any) -> bool:
+def is_client(client: Any) -> bool:
     """Tell whether a client is one of these."""
     return all(hasattr(type(client), part) for part in ("request", "copy", "with_options", "base_url"))
 
 
-def protect_stainless(
-    client: C, policy: Protection | None, fallbacks: Sequence[Any], monitor: ErrorListener | None, service: str | None
-) -> C:
-    """Return a protected copy of a client; see ``wrap``."""
+def host_of(client: Any) -> str:
+    """Return host and port of a client."""
+    return str(client.base_url.netloc, "ascii", "replace")
 
-    def host_of(other: Any) -> str:
-        family, kind = _family(client), "an asynchronous" if _waits(client) else "a plain"
-        if not is_stainless(other) or _family(other) != family or _waits(other) != _waits(client):
-            raise TypeError(f"only {kind} client of {family} can stand in for this one, not {other!r:.80}")
-        return _host(other)
 
-    shield = Shield.of(service or _host(client), policy, monitor, fallbacks, host_of)
-    protected: C = _install(_quiet(client), shield)
-    return protected
+def host_of_another(client: Any, other: Any) -> str:
+    """Return host and port of a client that can stand in for another one; raise ``TypeError`` when it cannot."""
+    family, kind = _family(client), "an asynchronous" if _waits(client) else "a plain"
+    if not is_client(other) or _family(other) != family or _waits(other) != _waits(client):
+        raise TypeError(f"only {kind} client of {family} can stand in for this one, not {other!r:.80}")
+    return host_of(other)
+
+
+def protect(client: Any, shield: Shield) -> Any:
+    """Return a protected copy of a client."""
+    return _install(_quiet(client), shield)
 
 
 def _install(client: Any, shield: Shield) -> Any:
@@ -72,8 +71,8 @@ def _target(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
     """Return the method that makes a request."""
     if way.client is None:
         return plain
-    request: Callable[..., Any] = (way.client if way.policy is None else _quiet(way.client)).request
-    return request
+    client: Any = way.client if way.policy is None else _quiet(way.client)
+    return client.request  # type: ignore[no-any-return]
 
 
 def _ask(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
@@ -150,17 +149,13 @@ async def _open_async(stream: Callable[..., Any], cast_to: Any, options: Any, st
 def _carried(stream: Any, first: Any, items: Generator[Any, None, None]) -> Any:
     """Let a stream of the SDK give what comes through the shield."""
 
-    def whole() -> Generator[Any, None, None]:
-        if first is not _END:
-            yield first
-            yield from items
-
     def close() -> None:
         items.close()
         plainly()
 
     plainly = stream.close
-    vars(stream).update({"_iterator": whole(), "close": close})
+    whole = items if first is _END else chain((first,), items)
+    vars(stream).update({"_iterator": whole, "close": close})
     return stream
 
 
@@ -210,10 +205,6 @@ def _is_upload(options: Any) -> bool:
 def _quiet(client: Any, **options: Any) -> Any:
     """Return an unprotected copy without retries of its own."""
     return type(client).copy(client, **{**options, "max_retries": 0})
-
-
-def _host(client: Any) -> str:
-    return str(client.base_url.netloc, "ascii", "replace")
 
 
 def _waits(client: Any) -> bool:
