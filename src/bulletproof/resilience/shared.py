@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _NEWS = timedelta(seconds=60)
 _LONGEST_PAUSE = 10.0
+_NAME = 200
 _BREAKER, _GATE = "breaker", "gate"
 _HELD = (CircuitState.FORCED_OPEN.value, CircuitState.DISABLED.value, CircuitState.SHADOW.value)
 _TOLD = (CircuitState.OPEN.value, CircuitState.CLOSED.value, *_HELD)
@@ -117,7 +118,7 @@ class SharedState:
 
     def add(self, breaker: AIServiceCircuitBreaker) -> AIServiceCircuitBreaker:
         """Share a breaker, and let it follow what the others of its name are doing."""
-        name = breaker.service_name
+        name = breaker.service_name[:_NAME]
         with self._lock:
             known = self._breakers.get(name)
             if known is breaker:
@@ -134,15 +135,15 @@ class SharedState:
     def add_gate(self, gate: Gate) -> Gate:
         """Share a gate that was made with ``on_hold=shared.hold``."""
         with self._lock:
-            self._gates[gate.service] = gate
-            latest = self._latest.get((_GATE, gate.service))
+            self._gates[gate.service[:_NAME]] = gate
+            latest = self._latest.get((_GATE, gate.service[:_NAME]))
         if latest is not None:
             self._apply(latest)
         return gate
 
     def hold(self, service: str, until: datetime) -> None:
         """Tell the other processes that a service is not to be called before ``until``."""
-        self._queue(Notice(_GATE, service, "hold", False, self._now(), until, until, self._source))
+        self._queue(Notice(_GATE, service[:_NAME], "hold", False, self._now(), until, until, self._source))
 
     def status(self) -> dict[str, Any]:
         """Return whether the store can be reached: ``reachable`` (None before the first try), ``error`` (str or None),
@@ -237,13 +238,15 @@ class SharedState:
             return
         until = expires = None
         if event.kind == CircuitState.OPEN:
-            breaker = self._breakers.get(event.service)
+            breaker = self._breakers.get(event.service[:_NAME])
             left = breaker.get_metrics()["retry_after"] if breaker is not None else None
             until = expires = event.at + timedelta(seconds=left or 0.0)
         elif event.kind == CircuitState.CLOSED:
             expires = event.at + _NEWS
         operator = event.origin == "operator"
-        self._queue(Notice(_BREAKER, event.service, event.kind, operator, event.at, until, expires, self._source))
+        self._queue(
+            Notice(_BREAKER, event.service[:_NAME], event.kind, operator, event.at, until, expires, self._source)
+        )
 
     def _queue(self, notice: Notice) -> None:
         with self._lock:
