@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bulletproof.ingest.records import Chunk, IngestLimits, Record, Rejection
@@ -140,12 +139,9 @@ def clean_text(text: str) -> str:
 
 def _bounded_marks(run: re.Match[str]) -> str:
     # Sorting an endless run of marks, as the normal form asks, takes quadratic time.
-    return "".join(_stream_safe(run[0]))
-
-
-def _stream_safe(text: str) -> Iterator[str]:
-    marks = 0
-    for char in text:
+    kept, marks = [], 0
+    for char in run[0]:
         marks = marks + 1 if unicodedata.combining(char) else 0
         if marks <= _MOST_MARKS:
-            yield char
+            kept.append(char)
+    return "".join(kept)

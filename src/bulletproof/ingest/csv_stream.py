@@ -21,18 +21,7 @@ _Parsed: TypeAlias = tuple[int, list[str] | str]
 def csv_rows(
     blocks: Iterator[Block], delimiters: tuple[str, ...], wanted: str | None, limits: IngestLimits, notes: Notes
 ) -> Iterator[Row]:
-    """Return the rows of a table, each a record or a rejection; they are parsed as they are asked for.
-
-    Args:
-        blocks: The text of the file in whole lines.
-        delimiters: Those that come into question.
-        wanted: The text field that the caller named.
-        limits: Columns, field and record sizes.
-        notes: Where the text field and warnings go.
-
-    Raises:
-        InvalidFileError: The table is empty or has no text column, a quote is never closed, or there is a NUL byte.
-    """
+    """Return the rows of a table, each a record or a rejection; they are parsed as they are asked for."""
     # The csv module has one limit for the whole process; ours is looked at row by row, so that one must not be reached.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * limits.max_record_bytes + BLOCK))
     head = next((block for block in blocks if block.text.strip("\r\n")), Block("\n", 1))

@@ -186,13 +186,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def line_blocks(source: ByteSource, decode: Callable[[bytes, int], str], limits: IngestLimits) -> Iterator[Block]:
-    """Read a file in blocks that end where a line ends; of a line over ``max_record_bytes`` only the beginning.
-
-    Args:
-        source: Gives reads of full length, in an encoding in which line ends are the bytes LF and CR.
-        decode: Turns whole lines into text, given the number of the first.
-        limits: Bounds a line.
-    """
+    """Read a file in blocks that end where a line ends; of a line over ``max_record_bytes`` only the beginning."""
     carry, line = b"", 1
     while True:
         data = carry + source.read(BLOCK)

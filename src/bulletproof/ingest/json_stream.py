@@ -29,13 +29,7 @@ _Sized: TypeAlias = tuple[Any, int]
 class JsonCursor:
     """A place in a JSON document that is read as far as needed; ``size`` is the length of the value read last.
 
-    Args:
-        source: Gives reads of full length: UTF-8, without a byte order mark.
-        limits: ``max_record_bytes`` bounds what is held in memory.
-        notes: Where warnings go.
-        offset: Bytes before the first one of the source; None when its bytes are not those of the file.
-        block: Bytes to read at a time.
-        constants: Whether NaN and Infinity are let through.
+    ``offset`` is where in the file its bytes begin, None when they are not those of the file.
     """
 
     def __init__(
@@ -98,12 +92,7 @@ class JsonCursor:
         return value
 
     def items(self, close: str, *, rows: bool = False) -> Iterator[int | None]:
-        """Yield when the cursor stands before the next element or field, which has to be read then.
-
-        Args:
-            close: The bracket that closes the array or object; the cursor stands at the one that opens it.
-            rows: Whether these are the records of the file, which are numbered in errors, and in what is yielded.
-        """
+        """Yield, before each element or field, which has to be read then, its number if these are the records."""
         self.pos += 1
         if self.peek() == close:
             self.pos += 1
@@ -119,8 +108,6 @@ class JsonCursor:
             self.pos += 1
             if char == close:
                 return
-            if self.peek() == close:
-                raise self.error("There is a comma before the closing bracket", row=row)
 
     def error(self, message: str, pos: int | None = None, row: int | None = None) -> InvalidFileError:
         """Return the error for a place in the text, by default the current one."""
@@ -252,8 +239,11 @@ class JsonDocument:
         """Yield the name of each field, when the cursor stands before its value, which has to be read then."""
         cursor = self._cursor
         for _ in cursor.items("}"):
-            if cursor.peek() != '"':
-                raise cursor.error("Expected a field name in double quotes")
+            if (char := cursor.peek()) != '"':
+                flaw = (
+                    "There is a comma before the closing bracket" if char == "}" else "Expected a field name in quotes"
+                )
+                raise cursor.error(flaw)
             name = str(cursor.value(1))
             if cursor.peek() != ":":
                 raise cursor.error("Expected ':' after a field name")

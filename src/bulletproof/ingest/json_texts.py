@@ -17,17 +17,7 @@ _Value: TypeAlias = tuple[Any, int] | Rejection
 
 
 def json_texts(values: Iterator[_Value], wanted: str | None, limits: IngestLimits, notes: Notes) -> Iterator[Row]:
-    """Yield the text of each JSON value, or why there is none; the field is found from the first of them.
-
-    Args:
-        values: The values, each with its size in characters, and rejections, which are handed on.
-        wanted: The text field that the caller named.
-        limits: ``max_field_bytes`` bounds the texts in a value.
-        notes: Where the text field and warnings go.
-
-    Raises:
-        InvalidFileError: There is no such field, or none holds text.
-    """
+    """Yield the text of each JSON value, given with its size; the field is found from the first of them."""
     head: list[_Value] = []
     size = 0
     for value in values:
@@ -86,15 +76,7 @@ def _find_field(values: Sequence[Any], wanted: str | None, notes: Notes) -> None
 
 def _oversized(value: Any, most: int) -> str | None:
     """Return the name of a text in a record that is over the limit, None when there is none."""
-    stack = [("the text", value)]
-    while stack:
-        name, item = stack.pop()
-        if isinstance(item, str):
-            if len(item) * 4 > most and len(item.encode()) > most:
-                return name
-        elif isinstance(item, dict):
-            stack.extend((f"the field {shorten(key)}", inner) for key, inner in item.items())
-            stack.extend(("a field name", key) for key in item)
-        elif isinstance(item, list):
-            stack.extend((name, inner) for inner in item)
+    for name, text in value.items() if isinstance(value, dict) else [(None, value)]:
+        if isinstance(text, str) and len(text.encode()) > most:
+            return "the text" if name is None else f"the field {shorten(name)}"
     return None

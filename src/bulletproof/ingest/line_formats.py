@@ -22,7 +22,7 @@ def json_lines(blocks: Iterator[Block], limits: IngestLimits, notes: Notes) -> I
     decoder = StrictDecoder(limits)
     row = 0
     for block in blocks:
-        for number, raw in enumerate(block.lines(), block.line):
+        for number, raw in enumerate(block.text.split("\n"), block.line):
             line = raw.strip(WHITESPACE)
             if not line:
                 continue

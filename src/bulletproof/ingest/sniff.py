@@ -70,11 +70,7 @@ def safe_name(filename: str | None) -> str | None:
 
 
 def by_name_and_type(filename: str | None, content_type: str | None) -> tuple[Format | None, bool | None]:
-    """Say what name and type tell: the format (None when they are silent), and whether it is packed (None: look).
-
-    Raises:
-        UnsupportedFormatError: The extension is not a known one, or there is none and the type is of another kind.
-    """
+    """Say what name and type tell: the format (None when they are silent), and whether it is packed (None: look)."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
     typed = "json" if media_type.endswith("+json") else _TYPES.get(media_type)
     stem, dot, extension = (filename or "").lower().rstrip(". ").rpartition(".")

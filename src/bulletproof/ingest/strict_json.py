@@ -42,12 +42,7 @@ class _Refusal(Exception):  # noqa: N818
 
 
 class StrictDecoder:
-    """Decodes JSON values one by one; with ``constants``, NaN and Infinity come through as floats.
-
-    Example:
-        >>> StrictDecoder(IngestLimits()).decode('[1, {"a": 2}] tail', 0)
-        ([1, {'a': 2}], 13)
-    """
+    """Decodes JSON values one by one; with ``constants``, NaN and Infinity come through as floats."""
 
     def __init__(self, limits: IngestLimits, *, constants: bool = False) -> None:
         self._limits = limits
@@ -60,14 +55,7 @@ class StrictDecoder:
         self.duplicates: list[str] = []
 
     def decode(self, text: str, pos: int, depth: int = 0) -> tuple[Any, int]:
-        """Decode the value that begins at ``pos``, inside of ``depth`` arrays and objects.
-
-        Returns:
-            The value, and the index behind it. Field names given twice are in ``duplicates`` then.
-
-        Raises:
-            Flaw: The value is not valid, not whole, or over a limit.
-        """
+        """Return the value at ``pos``, inside of ``depth`` arrays and objects, and the index behind it."""
         self.duplicates = []
         try:
             value, end = self._raw_decode(text, pos)

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bulletproof.errors import (
     AIError,
@@ -20,29 +20,19 @@ from bulletproof.errors import (
 from bulletproof.ingest.encoding import bom_of
 from bulletproof.ingest.json_stream import JsonCursor, kind_of
 from bulletproof.ingest.notes import Notes
-from bulletproof.ingest.records import MIB, IngestLimits, listing, shorten
-from bulletproof.monitor import default_monitor
+from bulletproof.ingest.records import IngestLimits, listing, shorten
+from bulletproof.monitor import AIErrorMonitor, default_monitor
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The numbers of a file take about ten times its size in memory while they are checked.
-MAX_TRAINING_BYTES = 256 * MIB
 _SHAPE = 'expected an object such as {"X": [[1, 2], [3, 4]], "y": [0, 1]}'
 
 logger = logging.getLogger("bulletproof.ingest")
 
 
-class ErrorListener(Protocol):
-    """What takes note of errors, such as an ``AIErrorMonitor``."""
-
-    def record_error(self, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
-        """Take note of one error."""
-        ...
-
-
 def load_training_data(
-    file_path: str | os.PathLike[str], *, max_bytes: int | None = None, monitor: ErrorListener | None = None
+    file_path: str | os.PathLike[str], *, max_bytes: int | None = None, monitor: AIErrorMonitor | None = None
 ) -> "tuple[pd.DataFrame, list[Any]] | None":
     """Load training data and never raise: None when it cannot be used.
 
@@ -133,8 +123,7 @@ def _read(file_path: str | os.PathLike[str], max_bytes: int) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-                raise InputValidationError(f"It is {what}, not a JSON file", hint="Name a JSON file.")
+                raise InputValidationError("It is a device or a pipe, not a JSON file", hint="Name a JSON file.")
             # A file can grow after its size was taken.
             data = file.read(max_bytes + 1) if status.st_size <= max_bytes else None
     except FileNotFoundError as error:
@@ -262,4 +251,4 @@ def _not_numeric(values: list[Any], row: int, names: list[str] | None) -> Invali
 def _max_bytes() -> int:
     from bulletproof.settings import get_settings
 
-    return int(getattr(get_settings(), "max_training_bytes", MAX_TRAINING_BYTES))
+    return get_settings().max_training_bytes
