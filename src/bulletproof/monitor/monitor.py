@@ -248,7 +248,7 @@ class AIErrorMonitor(Recorder):
             end = (at // MINUTE + 1) * MINUTE
             starts = [end - step * back for back in range(ceil(hours * HOUR / step), -1, -1)]
             steps: list[dict[str, Any]] = [
-                {"start": _moment(begin + start), "seconds": step, "total": 0, **{key: Counter() for key in _BY[:3]}}
+                {"start": _moment(begin + start), "seconds": step, "total": 0, **{key: {} for key in _BY[:3]}}
                 for start in starts[:-1]
             ]
             starts[0] = min(starts[0], at - hours * HOUR)
@@ -257,8 +257,8 @@ class AIErrorMonitor(Recorder):
                     if count:
                         row["total"] += count
                         for key, name in zip(_BY[:3], cell.names, strict=False):
-                            row[key][name] += count
-        return [row | {key: dict(row[key]) for key in _BY[:3]} for row in steps]
+                            row[key][name] = row[key].get(name, 0) + count
+        return steps
 
     # All of what follows under the lock
 

@@ -8,21 +8,40 @@ _MICRO = 1_000_000
 class Operations:
     """The operations of one service, failed ones included, and how long they took."""
 
-    __slots__ = ("_busy", "_timed", "failed", "ok", "service")
+    __slots__ = ("_at", "_busy", "_pending", "_timed", "failed", "ok")
 
-    def __init__(self, service: str) -> None:
-        self.service = service
+    def __init__(self) -> None:
         self.ok = Series()
         self.failed = Series()
         self._timed = Series()
         self._busy = Series()
+        self._pending: list[float] = [0, 0, 0, 0.0]
+        self._at = 0.0
 
     def observe(self, at: float, ok: bool, duration: float | None) -> None:
         """Count one operation; ``duration`` in seconds."""
-        (self.ok if ok else self.failed).add(at, 1)
+        self._at = at
+        pending = self._pending
+        pending[0 if ok else 1] += 1
         if duration is not None and 0 <= duration < 1e9:
-            self._timed.add(at, 1)
-            self._busy.add(at, round(duration * _MICRO))
+            pending[2] += 1
+            pending[3] += duration
+
+    def fold(self) -> tuple[int, int]:
+        """Move what is pending to the series and return it: how many went well, how many failed."""
+        ok, failed, timed, busy = self._pending
+        if ok or failed:
+            self._pending = [0, 0, 0, 0.0]
+            counts = (ok, failed, timed, busy * _MICRO)
+            for series, count in zip((self.ok, self.failed, self._timed, self._busy), counts, strict=True):
+                if count:
+                    series.add(self._at, round(count))
+        return int(ok), int(failed)
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything is remembered."""
+        return bool(self.ok.kept or self.failed.kept or any(self._pending))
 
     def forget(self, start: float, fine: float) -> None:
         """Drop what is older than ``start``, merge what is older than ``fine``."""

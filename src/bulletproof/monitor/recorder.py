@@ -119,8 +119,6 @@ class Recorder:
                 self._drain()
             operations = self._operations.get(service) or self._operations_of(service)
             operations.observe(at, ok, duration)
-            if self._unshared is not None:
-                self._unshared.add_operations(int(self._wall() // MINUTE), operations.service, int(ok), int(not ok))
 
     def cleanup_old_errors(self) -> int:
         """Forget what is older than the retention; this also happens on the way.
@@ -234,6 +232,10 @@ class Recorder:
     def _drain(self) -> float:
         """Count everything recorded so far and return the present; afterwards the caller may look, under the lock."""
         with self._lock:
+            for service, operations in list(self._operations.items()):
+                ok, failed = operations.fold()
+                if self._unshared is not None and (ok or failed):
+                    self._unshared.add_operations(int(self._wall() // MINUTE), service, ok, failed)
             batch = [self._pending.popleft() for _ in range(len(self._pending))]
             at = self._clock()
             if not batch or batch[-1][1] < self._edge:
@@ -275,8 +277,7 @@ class Recorder:
                 problem.context = sample or problem.context
             context = problem.context
         if self._unshared is not None:
-            error_type, service, severity, code = cell.names
-            key = ErrorKey(int(wall // MINUTE), error_type, service, severity, code, seen.template)
+            key = ErrorKey(int(wall // MINUTE), *cell.names, seen.template)
             self._unshared.add_error(key, ErrorRow(number, wall, seen.message, context))
 
     def _turn(self, at: float, *, clean: bool = False) -> None:
@@ -290,7 +291,7 @@ class Recorder:
             self._problems.forget(start, fine)
             for service, operations in list(self._operations.items()):
                 operations.forget(start, fine)
-                if not (operations.ok.kept or operations.failed.kept):
+                if not operations.kept:
                     del self._operations[service]
             if dropped:
                 # What has lost its row is met anew.
@@ -308,4 +309,4 @@ class Recorder:
         name = name_of(service)
         if name not in self._operations and len(self._operations) >= _SERVICES:
             name = OTHER
-        return self._operations.setdefault(name, Operations(name))
+        return self._operations.setdefault(name, Operations())
