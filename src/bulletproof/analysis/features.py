@@ -53,21 +53,22 @@ _BOOSTERS = _words(
     "extremely fully greatly highly hugely incredibly insanely intensely particularly perfectly purely quite really "
     "remarkably so super such thoroughly totally tremendously truly unbelievably utterly very way too"
 )
+_MARKS = _words("@ # http")  # what posts in social media have and reviews have not
 _DAMPENERS = _words("almost kinda less little marginally occasionally partly slightly somewhat sorta")
 
-_NEG, _STOP, _BUT, _BOOST, _DAMP, _BANG, _ASK, _CAPS = (1 << i for i in range(8))
+_NEG, _STOP, _BUT, _BOOST, _DAMP, _BANG, _ASK, _CAPS, _MARK = (1 << i for i in range(9))
 _REACH = 4  # tokens that a negation colours
 _BASE = 0x9E3779B97F4A7C15 | 1
 _LONGEST = 62  # characters of a word that count
 _POWERS = np.array([pow(_BASE, i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
 _INVERSES = np.array([pow(pow(_BASE, -1, 1 << 64), i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
-_NEGATED = np.uint64(0xA5A5_5A5A_1234_8765)
+NEGATED = np.uint64(0xA5A5_5A5A_1234_8765)
 _WORD, _PAIR, _SKIP = np.uint64(0x0F1E2D3C4B5A6978), np.uint64(0x1122334455667788), np.uint64(0x8899AABBCCDDEEFF)
 _GRAMS = (2, 3, 4, 5)
 
 DENSE = (
     "bias", "sum", "positive", "negative", "norm", "maximum", "minimum", "last", "first", "net_count",
-    "negations", "bangs", "asks", "caps", "length", "after_but", "none",
+    "negations", "bangs", "asks", "caps", "length", "after_but", "none", "posted",
 )  # fmt: skip
 
 
@@ -81,8 +82,7 @@ class Lexicon:
     @classmethod
     def of(cls, valences: dict[str, float]) -> "Lexicon":
         """Build one from words."""
-        words = [normal(word) for word in valences]
-        keys = mix(_hash_words(words)[0], _WORD)
+        keys = word_hashes([normal(word) for word in valences])
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], np.array(list(valences.values()), dtype=np.float32)[order])
 
@@ -170,6 +170,11 @@ def _hash_words(words: Sequence[str]) -> tuple[U64, U64, Ints, Ints]:
     return prefix[ends] - prefix[starts], prefix, starts, ends
 
 
+def word_hashes(words: Sequence[str]) -> U64:
+    """The hash by which each word (in its normal form) is counted."""
+    return mix(_hash_words(words)[0], _WORD)
+
+
 def _grams(prefix: U64, starts: Ints, ends: Ints) -> tuple[U64, Ints]:
     """Hashes of all character n-grams inside words, and the word of each."""
     lengths = ends - starts
@@ -201,6 +206,8 @@ def _flags(raw: str, form: str) -> int:
         flags |= _BANG
     if form[0] == "?":
         flags |= _ASK
+    if form in _MARKS:
+        flags |= _MARK
     if len(raw) > 1 and raw.isupper():
         flags |= _CAPS
     return flags
@@ -258,8 +265,8 @@ def encode(texts: Sequence[str], lexicon: Lexicon) -> Encoded:
     gram_unit = np.repeat(np.arange(len(unit_key)), counts)
     offset = np.arange(len(gram_unit)) - np.repeat(np.cumsum(counts) - counts, counts)
     hashes = gram_hash[order][first[unit_word[gram_unit]] + offset] if len(gram_unit) else gram_hash[:0]
-    hashes = np.where(unit_negated[gram_unit], hashes ^ _NEGATED, hashes)
-    unit_hash = np.where(unit_negated, word_hash[unit_word] ^ _NEGATED, word_hash[unit_word])
+    hashes = np.where(unit_negated[gram_unit], hashes ^ NEGATED, hashes)
+    unit_hash = np.where(unit_negated, word_hash[unit_word] ^ NEGATED, word_hash[unit_word])
 
     token_hash = unit_hash[unit_id]
     pairs, pair_texts = _pairs(token_hash, text)
@@ -308,7 +315,7 @@ def _dense(size: int, text: Ints, flags: Ints, negated: Ints, valence: Floats, t
         return np.bincount(text, weights=values, minlength=size).astype(np.float64)
 
     out = np.zeros((size, len(DENSE)))
-    out[:, 0] = 1.0
+    out[:, 0] = out[:, DENSE.index("none")] = 1.0
     if not len(text):
         return out
     before = np.concatenate([np.zeros(1, dtype=np.int64), flags[:-1]])
@@ -346,4 +353,5 @@ def _dense(size: int, text: Ints, flags: Ints, negated: Ints, valence: Floats, t
     out[:, 14] = np.log1p(tokens) / 4
     out[:, 15] = total(value * (has_but & after))
     out[:, 16] = total(np.abs(signs)) == 0
+    out[:, 17] = total(((flags & _MARK) > 0).astype(np.float64)) > 0
     return out

@@ -8,14 +8,16 @@ from typing import get_args
 import numpy as np
 
 from bulletproof.analysis.analyzer import Analysis, BatchAnalysis, Sentiment
-from bulletproof.analysis.features import encode
-from bulletproof.analysis.language import LanguageDetector
-from bulletproof.analysis.weights import Weights, classify
+from bulletproof.analysis.features import DENSE, encode
+from bulletproof.analysis.language import UNKNOWN, LanguageDetector
+from bulletproof.analysis.weights import OTHER, Weights, classify, decide
 from bulletproof.errors import InputValidationError
 
 _VERSION = "1.0"
 _CLASSES: tuple[Sentiment, ...] = get_args(Sentiment)
-_CHUNK = 256  # texts scored at once: small enough to let other threads in
+_CHUNK, _CHUNK_SIZE = 256, 100_000  # texts, characters scored at once: few enough to let other threads in
+_NO_WORD_KNOWN = DENSE.index("none")
+_FEW_WORDS = 5  # too few for the language model; an English word of the lexicon then decides
 _LONGEST = 20_000  # characters of a text that are read
 
 
@@ -54,9 +56,15 @@ class LocalAnalyzer:
             One result a text, in order. An empty text is neutral with no confidence.
         """
         results: list[Analysis] = []
-        for start in range(0, len(texts), _CHUNK):
-            results.extend(self._analyze([text[:_LONGEST] for text in texts[start : start + _CHUNK]]))
-        return results
+        chunk: list[str] = []
+        size = 0
+        for text in texts:
+            chunk.append(text[:_LONGEST])
+            size += len(chunk[-1])
+            if len(chunk) == _CHUNK or size > _CHUNK_SIZE:
+                results.extend(self._analyze(chunk))
+                chunk, size = [], 0
+        return results + self._analyze(chunk)
 
     async def analyze(self, texts: Sequence[str], *, labels: Sequence[str] | None = None) -> BatchAnalysis:
         """Analyse texts off the event loop.
@@ -80,14 +88,18 @@ class LocalAnalyzer:
 
     def _analyze(self, texts: list[str]) -> list[Analysis]:
         batch = encode(texts, self._weights.lexicon)
-        languages = self._languages.detect_batch(texts)
-        rows = np.array([self._rows.get(code, 0) for code in languages])
-        chances = classify(self._weights.score(batch), self._weights.calibration[rows])
+        english = batch.dense[:, _NO_WORD_KNOWN] == 0
+        languages = [
+            "en" if code == UNKNOWN and known and text.isascii() and text.count(" ") < _FEW_WORDS else code
+            for code, known, text in zip(self._languages.detect_batch(texts), english.tolist(), texts, strict=True)
+        ]
+        rows = self._weights.calibration[[self._rows.get(code, self._rows[OTHER]) for code in languages]]
+        chances = classify(self._weights.score(batch), rows)
+        best = decide(chances, rows[:, -1])
+        scores = chances[:, 2] - chances[:, 0]
+        confidences = chances[np.arange(len(best)), best]
         empty = np.bincount(batch.unit_text, minlength=batch.size) == 0
-        chances[empty] = (0.0, 1.0, 0.0)
-        best = np.argmax(chances, axis=1)
-        scores = np.clip(chances[:, 2] - chances[:, 0], -1.0, 1.0)
-        confidences = np.where(empty, 0.0, chances.max(axis=1))
+        best[empty], scores[empty], confidences[empty] = 1, 0.0, 0.0
         return [
             Analysis(_CLASSES[at], round(score, 4), round(confidence, 4), language, self.name)
             for at, score, confidence, language in zip(
