@@ -166,14 +166,14 @@ class LLMClient:
         """
         policy = policy if policy is not None else self._policy
         ask = self._exchange if policy is None else policy(self._exchange)
-        dialect = self._dialect
+        dialect = known = self._dialect
         while True:
             try:
                 completion = await ask(messages, dialect.arguments(schema, schema_name))
             except Exception as error:  # noqa: BLE001 -- raised again unless it is about options
                 dialect = self._weaker(dialect, error, structured=schema is not None)
             else:
-                self._dialect = self._dialect.merged(dialect)
+                self._learn(dialect, known)
                 return completion
 
     async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str]:
@@ -190,7 +190,8 @@ class LLMClient:
             AIError: As for ``complete``. After the first piece nothing is tried again.
         """
         pieces = self._pieces if self._policy is None else self._policy(self._pieces)
-        dialect, started = self._dialect, False
+        started = False
+        dialect = known = self._dialect
         while True:
             try:
                 async with aclosing(pieces(messages, dialect.options)) as source:
@@ -203,7 +204,7 @@ class LLMClient:
                         raise
                 dialect = self._weaker(dialect, error, structured=False)
             else:
-                self._dialect = self._dialect.merged(dialect)
+                self._learn(dialect, known)
                 return
 
     async def models(self) -> list[str]:
@@ -222,6 +223,11 @@ class LLMClient:
             client = self._clients[loop] = self._sdk.AsyncOpenAI(**self._access.client_options())
         return client
 
+    def _learn(self, dialect: Dialect, known: Dialect) -> None:
+        # A call that learnt nothing must not undo what others have learnt meanwhile.
+        if dialect is not known:
+            self._dialect = dialect
+
     def _weaker(self, dialect: Dialect, error: Exception, *, structured: bool) -> Dialect:
         """Return what to try instead; raise the error, as one of ours, when it has nothing to do with options."""
         weaker = dialect.weaker(error, structured=structured)
@@ -231,9 +237,13 @@ class LLMClient:
         return weaker
 
     async def _exchange(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
+        arguments: dict[str, Any] = {"model": self.model, "messages": list(messages), **options}
         started, outcome, spending = time.perf_counter(), "cancelled", Spending()
         try:
-            completion = await self._request(messages, options)
+            async with timeout(self._access.timeout):
+                with _sendable(), decoding(self.host):
+                    answer = await self._client().chat.completions.create(**arguments)
+            completion = read_completion(answer, self.host, self.model, self.prices)
             outcome, spending = "success", completion.spending
             return completion
         except Exception as error:
@@ -242,13 +252,6 @@ class LLMClient:
         finally:
             if self.on_call is not None:
                 self.on_call(LLMCall(self.model, outcome, time.perf_counter() - started, spending))
-
-    async def _request(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Completion:
-        arguments: dict[str, Any] = {"model": self.model, "messages": list(messages), **options}
-        async with timeout(self._access.timeout):
-            with _sendable(), decoding(self.host):
-                answer = await self._client().chat.completions.create(**arguments)
-        return read_completion(answer, self.host, self.model, self.prices)
 
     async def _pieces(self, messages: Sequence[Message], options: Mapping[str, Any]) -> AsyncGenerator[str]:
         arguments: dict[str, Any] = {"model": self.model, "messages": list(messages), "stream": True, **options}

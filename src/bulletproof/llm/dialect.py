@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from bulletproof.errors import classify
 from bulletproof.errors.http import status_of
@@ -53,10 +53,3 @@ class Dialect:
         if structured and self.answer_format in _WEAKER:
             return replace(self, answer_format=_WEAKER[self.answer_format])
         return None
-
-    def merged(self, other: "Dialect") -> "Dialect":
-        """Return what is left of both: other calls may have learnt something meanwhile."""
-        if self == other:
-            return self
-        options = {name: value for name, value in self.options.items() if name in other.options}
-        return Dialect(options, max(self.answer_format, other.answer_format, key=list(get_args(Format)).index))
