@@ -25,30 +25,24 @@ class BoundedSource:
         self._source = source
         self._max_bytes = max_bytes
         self.count = 0
-        size = _remaining(source)
-        if size is not None and size > max_bytes:
-            raise self._too_large(f"{size:,}")
+        try:
+            start = source.tell()
+            size = source.seek(0, io.SEEK_END) - start
+            source.seek(start)
+        except (OSError, AttributeError, ValueError):
+            size = 0  # a pipe or a socket: its size shows while reading
+        self._check(size)
 
     def read(self, size: int, /) -> bytes:
         """Return at most ``size`` bytes."""
         data = self._source.read(size)
         self.count += len(data)
-        if self.count > self._max_bytes:
-            raise self._too_large(f"more than {self._max_bytes:,}")
+        self._check(self.count)
         return data
 
-    def _too_large(self, size: str) -> FileTooLargeError:
-        return FileTooLargeError(f"The file has {size} bytes; at most {self._max_bytes:,} are allowed")
-
-
-def _remaining(source: BinaryIO) -> int | None:
-    try:
-        start = source.tell()
-        end = source.seek(0, io.SEEK_END)
-        source.seek(start)
-    except (OSError, AttributeError, ValueError):
-        return None  # a pipe or a socket: its size shows while reading
-    return end - start
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise FileTooLargeError(f"The file has at least {size:,} bytes; at most {self._max_bytes:,} are allowed")
 
 
 class GunzipSource:

@@ -239,11 +239,11 @@ class JsonDocument:
         """Yield the name of each field, when the cursor stands before its value, which has to be read then."""
         cursor = self._cursor
         for _ in cursor.items("}"):
-            if (char := cursor.peek()) != '"':
-                flaw = (
-                    "There is a comma before the closing bracket" if char == "}" else "Expected a field name in quotes"
-                )
-                raise cursor.error(flaw)
+            char = cursor.peek()
+            if char == "}":
+                raise cursor.error("There is a comma before the closing bracket")
+            if char != '"':
+                raise cursor.error("Expected a field name in double quotes")
             name = str(cursor.value(1))
             if cursor.peek() != ":":
                 raise cursor.error("Expected ':' after a field name")

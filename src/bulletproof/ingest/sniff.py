@@ -38,26 +38,14 @@ _TAKEN = (
     "JSON, JSON lines, CSV, TSV and plain text (.json, .jsonl, .ndjson, .csv, .tsv, .txt, each also as .gz) are taken"
 )
 
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"%PDF-", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive or an Office document"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a program"),
-    (b"SQLite format 3\0", "an SQLite database"),
-    (b"PAR1", "a Parquet file"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"\x80\x04\x95", "a pickle"),
-    (GZIP_MAGIC, "a gzip file whose name does not end in .gz"),
-)
+_SIGNATURES = {
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF-": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive or an Office document", b"PK\x05\x06": "an empty ZIP archive",
+    b"\xd0\xcf\x11\xe0": "an old Office document", b"\x7fELF": "a program", b"MZ\x90": "a program",
+    b"SQLite format 3\0": "an SQLite database", b"PAR1": "a Parquet file", b"\x80\x04\x95": "a pickle",
+    b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file", GZIP_MAGIC: "a gzip file whose name does not end in .gz",
+}  # fmt: skip
 _CONTROL = bytes(byte for byte in [*range(32), 127] if chr(byte) not in string.whitespace + "\x1a\x1b")
 _JSON_START = re.compile(r'\s*(\{\s*["}]|\[\s*(["{\[\]]))')
 
@@ -94,7 +82,7 @@ def refuse_binary(head: bytes, filename: str | None) -> None:
     """Refuse content that is no text at all, or looks like UTF-16 whose byte order mark is missing."""
     if bom_of(head)[1]:
         return
-    what = next((name for magic, name in _SIGNATURES if head.startswith(magic)), None)
+    what = next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
     subject = f"The file {shorten(filename)}" if filename else "The file"
     if what:
         raise UnsupportedFormatError(f"{subject} is {what}; {_TAKEN}")

@@ -33,12 +33,7 @@ class Flaw(Exception):  # noqa: N818 - it never leaves this room
 
 
 class _Refusal(Exception):  # noqa: N818
-    """Raised by a hook of the scanner, which knows the token that is wrong but not its place."""
-
-    def __init__(self, message: str, token: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.token = token
+    """Raised by a hook of the scanner: a message, and the token that is wrong, for a hook does not know the place."""
 
 
 class StrictDecoder:
@@ -69,9 +64,9 @@ class StrictDecoder:
             self._check_depth(text, pos, len(text), depth)
             raise Flaw("it is nested too deeply", pos, pos) from None
         except _Refusal as refusal:
-            found = (token for token in _TOKEN.finditer(text, pos) if token[0] == refusal.token)
-            start, end = next(found).span() if refusal.token else (pos, pos)
-            raise Flaw(refusal.message, start, end) from None
+            message, refused = refusal.args
+            found = next((token for token in _TOKEN.finditer(text, pos) if token[0] == refused), None)
+            raise Flaw(message, *(found.span() if found else (pos, pos))) from None
         if text.count("[", pos, end) + text.count("{", pos, end) + depth > self._limits.max_depth:
             self._check_depth(text, pos, end, depth)
         if text.find("\\u", pos, end) >= 0:
@@ -83,7 +78,9 @@ class StrictDecoder:
         if len(fields) != len(pairs):
             self.duplicates.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         if len(fields) > self._limits.max_columns:
-            raise _Refusal(f"An object has {len(fields):,} fields; at most {self._limits.max_columns:,} are allowed")
+            raise _Refusal(
+                f"An object has {len(fields):,} fields; at most {self._limits.max_columns:,} are allowed", ""
+            )
         return fields
 
     def _integer(self, digits: str) -> int:

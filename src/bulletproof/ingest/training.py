@@ -214,18 +214,18 @@ def _table(features: Any, labels: Sequence[Any]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=names)
 
 
-def _values(row: Any, first: dict[str, Any] | list[Any], number: int) -> list[Any]:
+def _values(row: Any, first: Any, number: int) -> Any:
     """Return the values of a row in the order of the first, which has to be of the same shape."""
     if type(row) is not type(first):
         raise _misshapen(f"A row of X is {kind_of(row)}, the first is {kind_of(first)}", number)
-    if isinstance(row, dict) and isinstance(first, dict):
+    if isinstance(row, dict):
         if row.keys() != first.keys():
             odd = listing(sorted(row.keys() ^ first.keys()))
             raise _misshapen(f"A row of X has other fields than the first: {odd}", number)
         return [row[name] for name in first]
     if len(row) != len(first):
         raise _misshapen(f"A row of X has {len(row):,} values, the first has {len(first):,}", number)
-    return list(row)
+    return row
 
 
 def _misshapen(message: str, row: int) -> InvalidFileError:
