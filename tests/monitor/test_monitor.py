@@ -174,6 +174,14 @@ def test_timeline_has_each_error_in_its_minute(monitor: AIErrorMonitor, time: An
     assert {row["seconds"] for row in line} == {60}
 
 
+def test_the_first_step_of_a_timeline_holds_all_that_the_window_does(monitor: AIErrorMonitor, time: Any) -> None:
+    time.seconds = 60_010.0
+    monitor.record_error("model_error", "ml", "high", "m")
+    time.pass_(3600 - 5)
+    assert monitor.get_error_summary(1)["total_errors"] == 1
+    assert [row["total"] for row in monitor.timeline(1)] == [1] + [0] * 59
+
+
 @pytest.mark.parametrize("hours", [0.01, 1, 2, 24, 30, 72, 24 * 30])
 def test_timeline_is_short_enough_for_a_chart_and_misses_nothing(
     make: Callable[..., AIErrorMonitor], time: Any, hours: float

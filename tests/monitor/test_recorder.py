@@ -73,6 +73,17 @@ def test_what_no_longer_comes_makes_room_for_what_is_new(monitor: AIErrorMonitor
     assert monitor.get_error_summary()["by_service"] == {"new": 1}
 
 
+def test_an_error_known_before_it_was_forgotten_is_counted_and_shown_anew(monitor: AIErrorMonitor, time: Any) -> None:
+    for _ in range(3):
+        monitor.record_error("model_error", "ml", "high", "m")
+        monitor.cleanup_old_errors()
+        time.pass_(hours=30)
+    monitor.record_error("model_error", "ml", "high", "m")
+    (row,) = monitor.get_error_summary(24)["top_errors"]
+    assert row["count"] == 1
+    assert row["first_seen"] == row["last_seen"] == time.now().isoformat()
+
+
 STORM = 4000
 
 

@@ -111,6 +111,15 @@ async def test_a_batch_that_grows_counts_once(start: Callable[[], MonitorSharing
     assert len(shelf.batches) <= 5
 
 
+async def test_a_batch_that_grows_within_a_tick_of_the_clock_counts_too(start: Callable[[], MonitorSharing]) -> None:
+    one, other = start(), start()
+    for _ in range(3):
+        one._monitor.record_error("model_error", "ml", "high", "m")
+        await one.exchange()
+        await other.exchange()
+    assert total(other) == 3
+
+
 async def test_nothing_new_is_not_written(start: Callable[[], MonitorSharing], shelf: Shelf, time: Any) -> None:
     one = start()
     one._monitor.record_error("model_error", "ml", "high", "m")

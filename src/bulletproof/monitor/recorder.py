@@ -267,6 +267,9 @@ class Recorder:
         cell.series.add(at, number)
         cell.own += number
         context: dict[str, Any] = {}
+        if at - seen.at > self._retention:
+            # Whatever it was before is forgotten.
+            seen.at, seen.wall = at, wall
         if seen.fingerprint:
             problem = self._problems.of(seen)
             problem.series.add(at, number)
