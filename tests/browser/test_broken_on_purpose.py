@@ -89,7 +89,7 @@ def test_a_file_that_is_too_large(serve: Any, board: Any) -> None:
     board.open(f"{serve(max_upload_bytes='100000').address}/dashboard/").live()
     board.upload("large.csv", b"text\n" + b"too much of a good thing\n" * 20_000)
     board.sees("Process a file", "file_too_large", "What to do:")
-    board.complaints.clear()  # the browser notes the 413
+    board.expect_refusals()
 
 
 def test_a_service_that_is_away_and_comes_back(run: Any, serve: Any, new_board: Callable[..., Any]) -> None:
@@ -119,7 +119,7 @@ def test_a_service_that_was_away_from_the_start(run: Any, serve: Any, board: Any
     expect(board.page.get_by_role("heading", name="Cannot reach the service")).to_be_visible()
     service.again()
     board.live()
-    board.complaints.clear()  # the browser notes the 503
+    board.expect_refusals()
 
 
 def test_a_service_with_several_workers_brings_its_dashboard_along(serve: Any, board: Any) -> None:
@@ -129,7 +129,7 @@ def test_a_service_with_several_workers_brings_its_dashboard_along(serve: Any, b
     board.upload("t.json", TEXTS)
     board.sees("Process a file", "2 of 2 records analysed")
     assert service.stop() < 15
-    board.complaints.clear()  # the dashboard has ended too
+    board.expect_refusals()
 
 
 def test_an_open_page_does_not_keep_the_service_from_stopping(serve: Any, board: Any) -> None:
@@ -137,4 +137,18 @@ def test_an_open_page_does_not_keep_the_service_from_stopping(serve: Any, board:
     board.open(f"{service.address}/dashboard/").live()
     assert service.stop() < 10
     expect(board.page.get_by_text("Connection lost")).to_be_visible()
-    board.complaints.clear()  # the browser notes that the websocket has gone
+    board.expect_refusals()
+
+
+def test_where_websockets_are_blocked_the_page_lives_by_polling(serve: Any, board: Any) -> None:
+    service = serve()
+    board.page.add_init_script(
+        """const Real = WebSocket;
+        window.WebSocket = class extends Real { constructor(url) { super(url.replace('_nicegui_ws', 'blocked')); } };"""
+    )
+    board.open(f"{service.address}/dashboard/").live()
+    board.upload("t.json", TEXTS)
+    board.sees("Process a file", "2 of 2 records analysed")
+    board.sees("Recent runs", "t.json")
+    assert service.stop() < 15
+    board.expect_refusals()
