@@ -269,3 +269,9 @@ def test_many_broken_rows_take_no_more_time_than_good_ones(read):
 def test_the_dialect_is_told_from_the_whole_sample():
     assert find_dialect(["a;b,c\n", "1;2,3\n", "4;5\n"], DELIMITERS).delimiter == ";"
     assert find_dialect([], DELIMITERS).columns == 1
+
+
+def test_a_row_over_the_limit_is_refused_with_the_line_where_it_begins(refusal):
+    error = refusal('id,text\n1,ok\n2,"' + "line\n" * 1_000_000 + '"\n3,ok\n')
+    assert (error.code, error.where["line"]) == ("invalid_csv", 3)
+    assert "4,194,304 bytes" in str(error)

@@ -280,6 +280,22 @@ def test_a_value_that_does_not_fit_in_memory_is_refused(refusal):
     assert (error.code, error.spec.http_status) == ("file_too_large", 413)
 
 
+def test_a_whole_value_over_the_limit_is_refused_too(refusal):
+    assert refusal('[{"text": "' + "x" * 4_500_000 + '"}, {"text": "a"}]', "a.json").code == "file_too_large"
+
+
+def test_arrays_passed_over_for_the_object_itself_are_reported(read):
+    reading = read('{"text": "a", "rows": [{"note": "b"}]}', "a.json", text_field="text")
+    assert reading.texts == ["a"]
+    assert reading.file.warnings[-1] == "Records were read from the object itself; not from 'rows'."
+
+
+def test_an_integer_that_is_too_long_is_named_wherever_it_stands(refusal):
+    error = refusal('[{"text": "' + "9" * 25 + '", "n": 1}, ' + "9" * 25 + "x]", "a.json")
+    assert "20 digits" in str(error)
+    assert error.where["column"] == 49
+
+
 def test_of_a_field_given_twice_the_last_counts_with_a_warning(read):
     for document, name in (('[{"text": "a", "text": "b"}]', "a.json"), ('{"text": "a", "text": "b"}\n', "a.jsonl")):
         reading = read(document, name)

@@ -65,6 +65,10 @@ def test_a_nul_byte_in_a_text_is_refused_with_its_place(refusal):
     assert (error.code, error.where) == ("invalid_encoding", {"line": 21, "column": 4})
 
 
+def test_the_place_of_a_nul_byte_is_told_by_whatever_ends_the_lines(refusal):
+    assert refusal("one\r\rbro\0ken\r", "a.txt").where == {"line": 3, "column": 4}
+
+
 def test_a_text_field_makes_no_sense_for_plain_text_and_is_said_to(read):
     assert "ignored" in read("one", "a.txt", text_field="text").file.warnings[0]
     assert "ignored" in read('["one"]', "a.json", text_field="text").file.warnings[0]

@@ -91,8 +91,8 @@ class JsonCursor:
         self.pos = end
         return value
 
-    def items(self, close: str, *, rows: bool = False) -> Iterator[int | None]:
-        """Yield, before each element or field, which has to be read then, its number if these are the records."""
+    def items(self, close: str) -> Iterator[int | None]:
+        """Yield before each element, which has to be read then, its number; or before each field, which has none."""
         self.pos += 1
         if self.peek() == close:
             self.pos += 1
@@ -100,7 +100,7 @@ class JsonCursor:
         number = 0
         while True:
             number += 1
-            row = number if rows else None
+            row = number if close == "]" else None
             yield row
             char = self.peek()
             if char not in (",", close):
@@ -152,9 +152,9 @@ class JsonCursor:
             ) from error
 
 
-def elements(cursor: JsonCursor, depth: int, *, rows: bool = False) -> Iterator[Any]:
+def elements(cursor: JsonCursor, depth: int) -> Iterator[Any]:
     """Yield the elements, which are at ``depth``, of the array that the cursor stands before."""
-    for row in cursor.items("]", rows=rows):
+    for row in cursor.items("]"):
         yield cursor.value(depth, row)
 
 
@@ -183,7 +183,7 @@ class JsonDocument:
             raise InvalidFileError("The file is empty", code="empty_file")
         if first == "[":
             empty = True
-            for value in elements(cursor, 1, rows=True):
+            for value in elements(cursor, 1):
                 empty = False
                 yield value, cursor.size
             if empty:
@@ -259,7 +259,7 @@ class JsonDocument:
 
     def _array(self, name: str) -> Generator[_Sized, None, list[_Sized]]:
         """Yield the elements if this is the array of records; return them if they are texts that may be it."""
-        values = elements(self._cursor, 2, rows=True)
+        values = elements(self._cursor, 2)
         may_wait = self._chosen is None and name != "X" and name.casefold() not in _NOT_RECORDS
         head: list[_Sized] = []
         size = 0

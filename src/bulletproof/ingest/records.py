@@ -80,24 +80,12 @@ Row: TypeAlias = Record | Rejection
 
 
 def shorten(value: Any, limit: int = 60) -> str:
-    """Return a name on one line that fits in a message.
-
-    Example:
-        >>> shorten("a very long column name", limit=8)
-        "'a very …'"
-    """
+    """Return a name in quotes, on one line, that fits in a message."""
     text = "".join(char if char.isprintable() else "?" for char in str(value)[: limit + 1])
     return f"'{text}'" if len(text) <= limit else f"'{text[: limit - 1]}…'"
 
 
 def listing(names: "list[str] | tuple[str, ...]", limit: int = 20) -> str:
-    """Return names as a list that fits in a message.
-
-    Example:
-        >>> listing(["id", "text"])
-        "'id', 'text'"
-        >>> listing(["a", "b", "c"], limit=2)
-        "'a', 'b' and 1 more"
-    """
+    """Return names as a list that fits in a message: the first, and how many more."""
     shown = ", ".join(shorten(name) for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
