@@ -160,6 +160,15 @@ async def test_only_slow_calls_in_any_mode_open_too(drive: Any) -> None:
     assert d.breaker.state is OPEN
 
 
+async def test_a_fast_call_can_open_it_by_reaching_the_minimum_of_slow_ones(drive: Any) -> None:
+    d = drive(mode="rate", slow_call_duration=4, slow_call_rate_threshold=0.5, minimum_calls=5)
+    for seconds in (5, 5, 5, 0.1):
+        await d.success(lasts=seconds)
+    assert d.breaker.state is CLOSED
+    await d.success(lasts=0.1)
+    assert d.breaker.state is OPEN
+
+
 async def test_a_slow_probe_opens_again(drive: Any, clock: Any) -> None:
     d = drive(slow_call_duration=2)
     await d.trip()
@@ -395,6 +404,18 @@ def test_shadow_mode_warns_again_after_it_was_calm(make: Any, clock: Any) -> Non
         breaker._record_failure(BOOM)
     assert [event.kind for event in events] == ["would_open"] * 2
     assert breaker.state is CircuitState.SHADOW
+
+
+def test_shadow_mode_warns_again_when_it_is_entered_again(make: Any) -> None:
+    breaker = make()
+    events: list[CircuitEvent] = []
+    breaker.add_listener(events.append)
+    for _ in range(2):
+        breaker.shadow()
+        for _ in range(6):
+            breaker._record_failure(BOOM)
+        breaker.reset()
+    assert [event.kind for event in events] == ["shadow", "would_open", "closed"] * 2
 
 
 # Events.
