@@ -169,6 +169,39 @@ async def test_two_files_in_one_request_are_refused_rather_than_one_of_them_lost
     assert "2 files" in body["details"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"text-field": "x"}, "text-field"), ({"text_field": ["a", "b"]}, "2 values"), ({"labels": ",,"}, "no label")],
+)
+async def test_options_that_would_be_ignored_are_refused(
+    client: httpx.AsyncClient, fields: dict[str, Any], told: str
+) -> None:
+    body = assert_error(await send(client, "t.json", b'["good"]', **fields), 422, "invalid_input")
+    assert told in body["details"]
+
+
+async def test_a_file_sent_as_text_is_told_how_to_send_one(client: httpx.AsyncClient) -> None:
+    response = await client.post("/process", files={"file": (None, "hello")})
+    body = assert_error(response, 422, "invalid_input")
+    assert "holds text" in body["details"]
+    assert "@" in body["hint"]
+
+
+async def test_rejections_after_the_last_result_are_paged_too(client: httpx.AsyncClient) -> None:
+    texts = ["good"] * 25 + [""] * 24
+    answer = (await send(client, "t.json", json.dumps(texts).encode())).json()
+    url: str | None = f"/results/{answer['processing_id']}?limit=10"
+    rows: list[int] = []
+    rejected: list[int] = []
+    while url:
+        page = (await client.get(url)).json()
+        rows += [item["row"] for item in page["results"]]
+        rejected += [item["row"] for item in page["rejections"]]
+        url = page["next"]
+    assert rows == list(range(1, 26))
+    assert rejected == list(range(26, 50))
+
+
 async def test_uploads_at_the_same_time_do_not_mix(client: httpx.AsyncClient) -> None:
     async def one(number: int) -> None:
         texts = [f"upload {number} text {row} is good" for row in range(40)]

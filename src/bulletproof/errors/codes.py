@@ -118,6 +118,10 @@ CODES: dict[str, CodeSpec] = {
     "too_many_requests": CodeSpec(
         _V, 429, _LOW, True, "Too many requests", "Slow down, and wait as long as Retry-After says."
     ),
+    "request_timeout": CodeSpec(
+        _V, 408, _LOW, True, "Request not received in time",
+        "Send the body without long pauses, or allow more time with BULLETPROOF_UPLOAD_TIMEOUT.",
+    ),
     "blocked_url": CodeSpec(
         _V, 422, _LOW, False, "URL not allowed", "Use a public http or https address."
     ),

@@ -16,7 +16,7 @@ def split_labels(given: str | None) -> list[str] | None:
         The labels, or None when none were given.
 
     Raises:
-        InputValidationError: Too many labels, or too long ones.
+        InputValidationError: No labels between commas, too many, or too long ones.
 
     Example:
         >>> split_labels("praise, bug report,praise")
@@ -25,6 +25,8 @@ def split_labels(given: str | None) -> list[str] | None:
     if given is None or not given.strip():
         return None
     labels = list(dict.fromkeys(label.strip() for label in given.split(",") if label.strip()))
+    if not labels:
+        raise InputValidationError("no label is left between the commas", field="labels")
     if len(labels) > _MAX_LABELS:
         raise InputValidationError(
             f"{len(labels)} different labels were given; {_MAX_LABELS} are the most",

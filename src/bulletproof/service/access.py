@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
+
+from bulletproof.errors import InputValidationError
 
 if TYPE_CHECKING:
     from bulletproof.service.wiring import Services
@@ -11,3 +14,21 @@ if TYPE_CHECKING:
 def services_of(request: Request) -> "Services":
     """Return what the routes of this app work with."""
     return cast("Services", request.app.state.services)
+
+
+def form_problem(request: Request) -> InputValidationError | None:
+    """Return what is wrong with a multipart form that was cut off, None when it is whole.
+
+    A form ends with its boundary between two pairs of dashes (RFC 2046, section 5.1.1).
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data":
+        return None
+    boundary = options.get(b"boundary", b"")
+    if b"--" + boundary + b"--" in getattr(request.state, "body_end", b""):
+        return None
+    return InputValidationError(
+        "the multipart form is cut off: its closing boundary is missing",
+        code="invalid_request",
+        hint="Send the form again, whole.",
+    )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +26,7 @@ from bulletproof.errors import (
     Diagnosis,
     FileTooLargeError,
     InputValidationError,
+    OverloadedError,
     classify,
 )
 from bulletproof.service.responses import diagnosis_response
@@ -38,6 +40,9 @@ _OPEN_PATHS = ("/health/live", "/health/ready", "/docs", "/openapi.json", "/redo
 _UPLOADS = "/dashboard/_nicegui/client/"
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
+_PAUSE_SECONDS = 30.0  # between two pieces of a body
+_RESTART_SECONDS = 5.0
+_END = 256  # last bytes of a body that are kept: a form's closing boundary has to be there
 # Starlette's test client has no network behind it and calls itself by this name.
 _IN_PROCESS = "testclient"
 LOCAL = "local"
@@ -70,6 +75,7 @@ class Gate:
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
         report: Called with a diagnosis of a failure that no route handled.
+        body_seconds: How long a body may take to arrive.
         clock: Monotonic seconds.
     """
 
@@ -79,6 +85,7 @@ class Gate:
         *,
         api_keys: Sequence[str] = (),
         max_body: dict[str, int],
+        body_seconds: float = 300.0,
         observe: Callable[[str, str, int, float], None],
         report: Callable[[Diagnosis, str], None],
         clock: Callable[[], float] = time.perf_counter,
@@ -86,6 +93,7 @@ class Gate:
         self.app = app
         self._keys = [key.encode() for key in api_keys]
         self._max_body = max_body
+        self.body_seconds = body_seconds
         self.observe = observe
         self.report = report
         self.clock = clock
@@ -116,15 +124,17 @@ class Gate:
         """
         if self._keys:
             return self._caller_by_key(scope["path"], headers)
+        reason = None
         if any(name in headers for name in _FORWARDING):
+            reason = "this request came through a proxy"
+        elif not _is_here(scope.get("client")):
+            reason = "this request came from another one"
+        elif any(_is_foreign(name) for name in (headers.get("host", ""), headers.get("origin", ""))):
+            # A page of somebody else's, in a browser on this machine: cross-site, or by DNS rebinding.
+            reason = "this request was made for another host or by its pages"
+        if reason is not None:
             raise AccessDeniedError(
-                "without API keys the service answers this machine only, and this request came through a proxy",
-                code="forbidden",
-                hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
-            )
-        if not _is_here(scope.get("client")):
-            raise AccessDeniedError(
-                "without API keys the service answers this machine only",
+                f"without API keys the service answers this machine only, and {reason}",
                 code="forbidden",
                 hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
             )
@@ -157,7 +167,9 @@ class _Exchange:
         self.request_id = _request_id(self.headers)
         self.limit = gate.max_body(scope["path"])
         self.received = 0
-        self.too_large = False
+        self.started = 0.0
+        self.complete = False
+        self.refusal: AIError | None = None
         self.status = 0
         self._receive = receive
         self._send = send
@@ -168,14 +180,19 @@ class _Exchange:
             await self._run()
 
     async def _run(self) -> None:
-        started = self.gate.clock()
+        self.started = started = self.gate.clock()
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         try:
             self.scope["state"]["caller"] = self.gate.caller(self.scope, self.headers)
             self._check_length()
             await self.gate.app(self.scope, self.receive, self._send_from_app)
-            if self.too_large and not self.status:
-                raise self._size_error()
+            if self.refusal is not None and not self.status:
+                raise self.refusal
+        except asyncio.CancelledError:
+            # The service stops and has waited long enough; whoever still listens is told so.
+            if not self.status:
+                await self._answer(OverloadedError("the service is stopping", retry_after=_RESTART_SECONDS))
+            raise
         except Exception as error:  # noqa: BLE001 -- the last resort: nothing leaves without an answer
             await self._answer(error)
         finally:
@@ -184,8 +201,11 @@ class _Exchange:
     def _check_length(self) -> None:
         declared = self.headers.get("content-length")
         if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > self.limit:
-            self.too_large = True
-            raise self._size_error()
+            raise self._refuse(self._size_error())
+
+    def _refuse(self, error: AIError) -> AIError:
+        self.refusal = error
+        return error
 
     def _size_error(self) -> AIError:
         return FileTooLargeError(
@@ -195,17 +215,28 @@ class _Exchange:
         )
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self.complete:
+            return await self._receive()
+        left = self.gate.body_seconds - (self.gate.clock() - self.started)
+        try:
+            async with asyncio.timeout(min(_PAUSE_SECONDS, left)):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise self._refuse(
+                InputValidationError(f"the body stopped arriving after {self.received:,} bytes", code="request_timeout")
+            ) from error
         if message["type"] == "http.request":
-            self.received += len(message.get("body", b""))
+            body = message.get("body", b"")
+            self.received += len(body)
             if self.received > self.limit:
-                self.too_large = True
-                raise self._size_error()
+                raise self._refuse(self._size_error())
+            self.complete = not message.get("more_body", False)
+            self.scope["state"]["body_end"] = (self.scope["state"].get("body_end", b"") + body[-_END:])[-_END:]
         return message
 
     async def _send_from_app(self, message: Message) -> None:
-        # A parser that was cut off in the middle would call the body broken; it was too large.
-        if not self.too_large or self.status:
+        # A parser that was cut off in the middle would call the body broken; it was too large, or too slow.
+        if self.refusal is None or self.status:
             await self.send(message)
 
     async def send(self, message: Message) -> None:
@@ -242,7 +273,7 @@ class _Exchange:
         if self.status:
             # Too late for another answer: the connection breaks, which tells the client that it has not all.
             raise AnswerBrokenOffError(diagnosis.code) from error
-        if self.too_large:
+        if self.refusal is not None and diagnosis.code == "file_too_large":
             await self._drain()
         response = diagnosis_response(diagnosis, request_id=self.request_id, accept=self.headers.get("accept", ""))
         if diagnosis.http_status == 401:
@@ -300,6 +331,15 @@ def _key_of(headers: Headers) -> str | None:
 
 def _is_here(client: Any) -> bool:
     return bool(client) and (str(client[0]) == _IN_PROCESS or is_loopback(str(client[0])))
+
+
+def _is_foreign(name: str) -> bool:
+    """Tell whether a Host or Origin names another host; names without a dot are of this network."""
+    try:
+        host = urlsplit(name if "//" in name else f"//{name}").hostname or ""
+    except ValueError:
+        return True
+    return "." in host and not is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,15 +4,18 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
+from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from bulletproof.errors import InputValidationError
 from bulletproof.processor import ProcessOptions, split_labels
-from bulletproof.service.access import services_of
+from bulletproof.service.access import form_problem, services_of
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import ProcessAnswer
 
 router = APIRouter(tags=["process"])
+
+_FIELDS = {"file", "text_field", "labels", "fallback"}
 
 
 @router.post("/process", response_model=ProcessAnswer, summary="Process a file")
@@ -32,9 +35,10 @@ async def process_data(
     A bad record is rejected with its row and reason, and the rest goes on; a bad file is an error that says where.
     """
     services = services_of(request)
-    files = len((await request.form()).getlist("file"))
-    if files > 1:
-        raise InputValidationError(f"{files} files were sent", hint="Send one file a request.", field="file")
+    problem = form_problem(request)
+    if problem is not None:
+        raise problem
+    _check_fields(await request.form())
     options = ProcessOptions(
         text_field=text_field or None,
         labels=split_labels(labels),
@@ -52,3 +56,17 @@ async def process_data(
         return error_response(answer, request_id=request.state.request_id, accept=request.headers.get("accept", ""))
     answer["request_id"] = request.state.request_id
     return await asyncio.to_thread(Answer, answer)
+
+
+def _check_fields(form: FormData) -> None:
+    """Refuse what would be ignored: a misspelt option, or all but the last of several."""
+    names = [name for name, _ in form.multi_items()]
+    unknown = sorted(set(names) - _FIELDS)
+    if unknown:
+        raise InputValidationError(
+            f"unknown form field {unknown[0]!r}", hint=f"The fields are {', '.join(sorted(_FIELDS))}."
+        )
+    for name in _FIELDS:
+        if names.count(name) > 1:
+            what = "files were sent" if name == "file" else f"values of {name!r} were sent"
+            raise InputValidationError(f"{names.count(name)} {what}", hint="Send one a request.", field=name)

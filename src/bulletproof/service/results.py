@@ -33,10 +33,12 @@ async def get_results(
             hint="Use the processing_id of an answer with stored: true, and the API key that made it.",
         )
     rows = await store.get_results(processing_id, after=after, limit=limit)
-    last = len(rows) < limit
     rejections = await store.get_rejections(processing_id, after=after, limit=limit)
-    if not last:
-        rejections = [rejection for rejection in rejections if rejection.row <= rows[-1].row]
+    # A page goes as far as both are known: up to the last row of whichever is full.
+    end = min((found[-1].row for found in (rows, rejections) if len(found) == limit), default=None)
+    if end is not None:
+        rows = [row for row in rows if row.row <= end]
+        rejections = [rejection for rejection in rejections if rejection.row <= end]
     return Answer(
         {
             "status": "success",
@@ -51,7 +53,7 @@ async def get_results(
             "warnings": run.warnings,
             "results": [row_as_dict(row) for row in rows],
             "rejections": [rejection._asdict() for rejection in rejections],
-            "next": None if last else f"/results/{processing_id}?after={rows[-1].row}&limit={limit}",
+            "next": None if end is None else f"/results/{processing_id}?after={end}&limit={limit}",
             "request_id": request.state.request_id,
         }
     )

@@ -21,6 +21,7 @@ from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer,
 from bulletproof.resilience import Bulkhead
 from bulletproof.resilience.shared import SharedState
 from bulletproof.service import docs, health, operate, process, results
+from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import Gate
 from bulletproof.service.measures import Measures
@@ -151,6 +152,7 @@ def create_app(
         Gate,
         api_keys=[key.get_secret_value() for key in settings.api_keys],
         max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
+        body_seconds=settings.upload_timeout,
         observe=services.measures.observe_request,
         report=report,
     )
@@ -222,19 +224,25 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        broken = first["type"] in ("json_invalid", "value_error.jsondecode")
-        missing = first["type"] == "missing"
-        places = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-        name = ".".join(places) or "body"
-        code = "invalid_request" if broken else "missing_field" if missing else "invalid_input"
-        details = "the body is not valid JSON" if broken else f"{name}: {first['msg']}"
-        hint = None
-        if missing and name == "file":
-            details = "the form field 'file' is missing"
-            hint = "Send the file as multipart form: curl -F file=@reviews.csv .../process"
-        problem = InputValidationError(details, code=code, hint=hint)
+        problem = form_problem(request) or _problem_of(error.errors()[0])
         return respond(request, error_answer(classify(problem)), problem.spec.http_status)
 
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
+
+
+def _problem_of(first: dict[str, Any]) -> InputValidationError:
+    """Say in our words what FastAPI found wrong."""
+    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    name = ".".join(places) or "body"
+    if first["type"] in ("json_invalid", "value_error.jsondecode"):
+        return InputValidationError("the body is not valid JSON", code="invalid_request")
+    if name == "file":
+        missing = first["type"] == "missing"
+        return InputValidationError(
+            "the form field 'file' is missing" if missing else "the form field 'file' holds text, not a file",
+            code="missing_field" if missing else "invalid_input",
+            hint="Send the file as multipart form: curl -F file=@reviews.csv .../process",
+        )
+    code = "missing_field" if first["type"] == "missing" else "invalid_input"
+    return InputValidationError(f"{name}: {first['msg']}", code=code)
