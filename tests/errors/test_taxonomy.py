@@ -119,6 +119,7 @@ def test_each_code_is_answered_with_its_status(status: int, code: str) -> None:
 def test_what_is_worth_another_try_is_what_passes_by_itself() -> None:
     assert {code for code, spec in CODES.items() if spec.retryable} == {
         "bad_response", "circuit_open", "database_unavailable", "overloaded", "prediction_timeout", "rate_limited",
+        "request_timeout",
         "service_timeout", "service_unavailable", "too_many_requests",
     }  # fmt: skip
 
