@@ -172,6 +172,7 @@ def open_upload(
 def _rows(
     stream: HeadSource, found: sniff.Format, wanted: str | None, limits: IngestLimits, notes: Notes, offset: int
 ) -> Iterator[Row]:
+    """Return the rows of a file, read as the format found asks for."""
     if found == "json":
         cursor = JsonCursor(stream, limits, notes, offset=offset if notes.encoding == "utf-8" else None)
         return json_texts(JsonDocument(cursor, limits, notes, wanted).records(), wanted, limits, notes)
