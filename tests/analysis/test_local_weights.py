@@ -84,6 +84,25 @@ def test_negation_turns_what_follows_until_a_stop() -> None:
     assert far > 0
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("I did n't like it , it 's bad", "I didn't like it , it's bad"),
+        ("Good food.<br /><br />Bad wine.", "Good food. Bad wine."),
+        ("I don’t like it &amp; you", "I don't like it & you"),
+        ("sooooooo good", "soo good"),
+        ("see www.example.org/a", "see https://example.org/b"),
+        ("\N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4} ok", "\N{THUMBS UP SIGN} ok"),
+    ],
+)
+def test_other_spellings_have_the_same_features(text: str, same: str) -> None:
+    lexicon = Lexicon.of({"good": 0.6, "bad": -0.6})
+    one, other = encode([text], lexicon), encode([same], lexicon)
+    assert one.gram_hash.tolist() == other.gram_hash.tolist()
+    assert one.pair_hash.tolist() == other.pair_hash.tolist()
+    assert one.dense.tolist() == other.dense.tolist()
+
+
 def test_words_of_one_text_do_not_reach_into_the_next() -> None:
     lexicon = Lexicon.of({"good": 0.6})
     alone = encode(["good"], lexicon)

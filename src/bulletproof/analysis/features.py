@@ -28,6 +28,9 @@ _TOKEN = re.compile(
     r"|\d[\d.,:/]*%?"
     r"|[!?]+|\.\.+|[^\w\s]"
 )
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
+# Corpora that were cut into words before have "did n't" and "it 's".
+_SPLIT = re.compile(r"(?<=[A-Za-z]) (?=(?:n't|'(?:s|re|ve|ll|d|m))\b)", re.IGNORECASE)
 _ELONGATED = re.compile(r"(.)\1{2,}")
 # Skin tones, joiners and variation selectors split one emoji into many; typographic quotes split words.
 _FOLD: dict[int, str | None] = {ord(c): None for c in "\x00\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff\u00ad"}
@@ -123,6 +126,15 @@ class Encoded:
     pair_text: Ints
     scale: Floats
     dense: Floats
+
+
+def _clean(text: str) -> str:
+    if "&" in text:
+        text = html.unescape(text)
+    if "<" in text:
+        text = _TAG.sub(" ", text)
+    text = text.translate(_FOLD)
+    return _SPLIT.sub("", text) if " '" in text or " n'" in text else text
 
 
 def normal(token: str) -> str:
@@ -236,7 +248,7 @@ def encode(texts: Sequence[str], lexicon: Lexicon) -> Encoded:
         (1, 5, True)
     """
     size = len(texts)
-    clean = [(html.unescape(t) if "&" in t else t).translate(_FOLD) for t in texts]
+    clean = [_clean(text) for text in texts]
     raw = _TOKEN.findall(f"{_END}".join(clean)) if size else []
     vocabulary: dict[str, int] = {}
     ids = np.fromiter((vocabulary.setdefault(t, len(vocabulary)) for t in raw), dtype=np.int64, count=len(raw))
