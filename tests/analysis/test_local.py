@@ -93,6 +93,7 @@ def test_any_text_gets_a_well_formed_answer(texts: list[str]) -> None:
         "https://example.org/" + "x" * 10_000,
         "e\u0301" * 500,
         ":)(" * 6_000,
+        "&#" + "9" * 6_000 + ";",
         "\n\r\t\v\f\u2028",
     ],
 )

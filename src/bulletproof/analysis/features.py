@@ -4,67 +4,38 @@ A batch of texts is cut into tokens once; all the rest is arithmetic on whole ar
 are named by 64-bit hashes, so no vocabulary is needed: a text is a bag of hashes plus a short row of lexicon figures.
 """
 
-import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from bulletproof.analysis.tokens import (
+    ASK,
+    BANG,
+    BOOST,
+    BUT,
+    CAPS,
+    DAMP,
+    END,
+    LONGEST,
+    MARK,
+    NEG,
+    STOP,
+    TOKEN,
+    clean,
+    flags_of,
+    normal,
+)  # fmt: skip
+
 U64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Letters of scripts that need combining marks, which Python's \w leaves out.
-_LETTER = r"(?:[^\W\d_]|[\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u0970-\u0dff\u0e30-\u0e4e\u1000-\u109f])"
-_END = "\x00"
-_TOKEN = re.compile(
-    rf"{_END}"
-    r"|(?:https?://|www\.)[^\s\x00]+"
-    r"|@\w+"
-    r"|[<>]?[:;=8xX][-o*']?[)\](\[dDpP/\\|]+(?!\w)|[)\](\[dD/\\|][-o*']?[:;=](?!\w)|<3+|\^_*\^|-_+-"
-    rf"|{_LETTER}{{1,32}}(?:'{_LETTER}{{1,16}})*"
-    r"|\d[\d.,:/]*%?"
-    r"|[!?]+|\.\.+|[^\w\s]"
-)
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
-# Corpora that were cut into words before have "did n't" and "it 's".
-_SPLIT = re.compile(r"(?<=[A-Za-z]) (?=(?:n't|'(?:s|re|ve|ll|d|m))\b)", re.IGNORECASE)
-_ELONGATED = re.compile(r"(.)\1{2,}")
-# Skin tones, joiners and variation selectors split one emoji into many; typographic quotes split words.
-_FOLD: dict[int, str | None] = {ord(c): None for c in "\x00\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff\u00ad"}
-_FOLD |= dict.fromkeys(range(0x1F3FB, 0x1F400))
-_FOLD |= {ord(c): "'" for c in "\u2018\u2019\u02bc\u00b4`"} | {ord(c): '"' for c in "\u201c\u201d\u201e\u00ab\u00bb"}
-_FOLD |= {ord("\u2026"): ".."}
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_NEGATORS = _words(
-    "not no never none nobody nothing nowhere neither nor without cannot cant wont dont doesnt didnt isnt arent wasnt "
-    "werent hasnt havent hadnt couldnt wouldnt shouldnt aint hardly barely scarcely rarely seldom lacks lacking "
-    "nicht kein keine keinen keiner nie niemals ohne pas jamais sans non mai senza sin nunca tampoco nao não sem "
-    "ne नहीं मत لا لم لن ليس"
-)
-_STOPS = frozenset(".,;:!?()") | {"..", "but", "though", "although", "however", "aber", "mais", "pero", "mas", "ma"}
-_BUTS = frozenset(["but", "however", "yet", "aber", "mais", "pero", "mas", "ma"])
-_BOOSTERS = _words(
-    "absolutely amazingly awfully completely considerably deeply enormously entirely especially exceptionally "
-    "extremely fully greatly highly hugely incredibly insanely intensely particularly perfectly purely quite really "
-    "remarkably so super such thoroughly totally tremendously truly unbelievably utterly very way too"
-)
-_MARKS = _words("@ # http")  # what posts in social media have and reviews have not
-_DAMPENERS = _words("almost kinda less little marginally occasionally partly slightly somewhat sorta")
-
-_NEG, _STOP, _BUT, _BOOST, _DAMP, _BANG, _ASK, _CAPS, _MARK = (1 << i for i in range(9))
 _REACH = 4  # tokens that a negation colours
 _BASE = 0x9E3779B97F4A7C15 | 1
-_LONGEST = 62  # characters of a word that count
-_POWERS = np.array([pow(_BASE, i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
-_INVERSES = np.array([pow(pow(_BASE, -1, 1 << 64), i, 1 << 64) for i in range(_LONGEST + 2)], dtype=np.uint64)
+_POWERS = np.array([pow(_BASE, i, 1 << 64) for i in range(LONGEST + 2)], dtype=np.uint64)
+_INVERSES = np.array([pow(pow(_BASE, -1, 1 << 64), i, 1 << 64) for i in range(LONGEST + 2)], dtype=np.uint64)
 NEGATED = np.uint64(0xA5A5_5A5A_1234_8765)
 _WORD, _PAIR, _SKIP = np.uint64(0x0F1E2D3C4B5A6978), np.uint64(0x1122334455667788), np.uint64(0x8899AABBCCDDEEFF)
 _GRAMS = (2, 3, 4, 5)
@@ -128,34 +99,6 @@ class Encoded:
     dense: Floats
 
 
-def _clean(text: str) -> str:
-    if "&" in text:
-        text = html.unescape(text)
-    if "<" in text:
-        text = _TAG.sub(" ", text)
-    text = text.translate(_FOLD)
-    return _SPLIT.sub("", text) if " '" in text or " n'" in text else text
-
-
-def normal(token: str) -> str:
-    """The form in which a token is counted: lower case, long drawls cut, numbers, links and names made alike.
-
-    Example:
-        >>> normal("Soooooo"), normal("2,50"), normal("@ann"), normal("www.example.org")
-        ('soo', '0', '@', 'http')
-    """
-    if token[0].isdigit():
-        return "0"
-    if len(token) > 1:
-        if token[0] == "@":
-            return "@"
-        if token.startswith(("http://", "https://", "www.")):
-            return "http"
-        token = _ELONGATED.sub(r"\1\1", token.lower())
-        return token[:2] if token[0] in "!?" else token[:_LONGEST]
-    return token.lower()
-
-
 def mix(hashes: U64, salt: np.uint64) -> U64:
     """Scramble hashes so that every bit depends on every other (the finalizer of SplitMix64)."""
     h = hashes ^ salt
@@ -202,29 +145,6 @@ def _grams(prefix: U64, starts: Ints, ends: Ints) -> tuple[U64, Ints]:
     return np.concatenate(hashes), np.concatenate(owners)
 
 
-def _flags(raw: str, form: str) -> int:
-    flags = 0
-    if form in _NEGATORS or form.endswith("n't"):
-        flags |= _NEG
-    if form in _STOPS or form[0] in "!?":
-        flags |= _STOP
-    if form in _BUTS:
-        flags |= _BUT
-    if form in _BOOSTERS:
-        flags |= _BOOST
-    if form in _DAMPENERS:
-        flags |= _DAMP
-    if form[0] == "!":
-        flags |= _BANG
-    if form[0] == "?":
-        flags |= _ASK
-    if form in _MARKS:
-        flags |= _MARK
-    if len(raw) > 1 and raw.isupper():
-        flags |= _CAPS
-    return flags
-
-
 def _since(mark: npt.NDArray[np.bool_]) -> Ints:
     """For each token the place of the last marked token before it, -1 when there is none."""
     at = np.where(mark, np.arange(len(mark), dtype=np.int64), -1)
@@ -248,20 +168,19 @@ def encode(texts: Sequence[str], lexicon: Lexicon) -> Encoded:
         (1, 5, True)
     """
     size = len(texts)
-    clean = [_clean(text) for text in texts]
-    raw = _TOKEN.findall(f"{_END}".join(clean)) if size else []
+    raw = TOKEN.findall(END.join([clean(text) for text in texts])) if size else []
     vocabulary: dict[str, int] = {}
     ids = np.fromiter((vocabulary.setdefault(t, len(vocabulary)) for t in raw), dtype=np.int64, count=len(raw))
     forms: dict[str, int] = {}
     form_of = np.empty(len(vocabulary), dtype=np.int64)
-    flags_of = np.empty(len(vocabulary), dtype=np.int64)
+    marks = np.empty(len(vocabulary), dtype=np.int64)
     for token, at in vocabulary.items():
         form = normal(token)
         form_of[at] = forms.setdefault(form, len(forms))
-        flags_of[at] = _flags(token, form)
-    breaks = ids == vocabulary.get(_END, -1)
+        marks[at] = flags_of(token, form)
+    breaks = ids == vocabulary.get(END, -1)
     text = np.cumsum(breaks)[~breaks]
-    word, flags = form_of[ids[~breaks]], flags_of[ids[~breaks]]
+    word, flags = form_of[ids[~breaks]], marks[ids[~breaks]]
     base, prefix, starts, ends = _hash_words(list(forms))
     word_hash = mix(base, _WORD)
     negated = _negation(text, flags)
@@ -303,10 +222,10 @@ def _negation(text: Ints, flags: Ints) -> Ints:
     if not len(text):
         return text
     at = np.arange(len(text), dtype=np.int64)
-    negator = _since((flags & _NEG) > 0)
-    stop = _since((flags & _STOP) > 0)
+    negator = _since((flags & NEG) > 0)
+    stop = _since((flags & STOP) > 0)
     reached = (negator >= 0) & (negator > stop) & (at - negator <= _REACH) & (text[negator] == text)
-    result: Ints = (reached & ((flags & (_NEG | _STOP)) == 0)).astype(np.int64)
+    result: Ints = (reached & ((flags & (NEG | STOP)) == 0)).astype(np.int64)
     return result
 
 
@@ -332,12 +251,12 @@ def _dense(size: int, text: Ints, flags: Ints, negated: Ints, valence: Floats, t
         return out
     before = np.concatenate([np.zeros(1, dtype=np.int64), flags[:-1]])
     before[np.concatenate([[True], text[1:] != text[:-1]])] = 0
-    boost = 1.0 + 0.3 * ((before & _BOOST) > 0) - 0.3 * ((before & _DAMP) > 0)
-    caps = (flags & _CAPS) > 0
+    boost = 1.0 + 0.3 * ((before & BOOST) > 0) - 0.3 * ((before & DAMP) > 0)
+    caps = (flags & CAPS) > 0
     value = valence * boost * np.where(caps, 1.3, 1.0) * np.where(negated > 0, -0.7, 1.0)
     # What follows the last "but" of a text weighs more than what stands before it.
     last_but = np.full(size, -1, dtype=np.int64)
-    but = np.flatnonzero(flags & _BUT)
+    but = np.flatnonzero(flags & BUT)
     last_but[text[but]] = but
     after = np.arange(len(text)) > last_but[text]
     has_but = last_but[text] >= 0
@@ -351,19 +270,19 @@ def _dense(size: int, text: Ints, flags: Ints, negated: Ints, valence: Floats, t
     first, last = np.zeros(size), np.zeros(size)
     first[text[loaded[::-1]]] = value[loaded[::-1]]
     last[text[loaded]] = value[loaded]
-    bangs = np.minimum(total(((flags & _BANG) > 0).astype(np.float64)), 3.0)
+    bangs = np.minimum(total(((flags & BANG) > 0).astype(np.float64)), 3.0)
     out[:, 1] = np.tanh(summed / 2)
     out[:, 2] = np.log1p(total(np.maximum(value, 0)))
     out[:, 3] = np.log1p(total(np.maximum(-value, 0)))
     out[:, 4] = summed / np.sqrt(np.maximum(tokens, 1.0))
     out[:, 5], out[:, 6], out[:, 7], out[:, 8] = highest, lowest, last, first
     out[:, 9] = total(signs) / np.maximum(total(np.abs(signs)), 1.0)
-    out[:, 10] = np.minimum(total(((flags & _NEG) > 0).astype(np.float64)), 3.0) / 3
+    out[:, 10] = np.minimum(total(((flags & NEG) > 0).astype(np.float64)), 3.0) / 3
     out[:, 11] = bangs / 3
-    out[:, 12] = np.minimum(total(((flags & _ASK) > 0).astype(np.float64)), 3.0) / 3
+    out[:, 12] = np.minimum(total(((flags & ASK) > 0).astype(np.float64)), 3.0) / 3
     out[:, 13] = total(caps.astype(np.float64)) / np.maximum(tokens, 1.0)
     out[:, 14] = np.log1p(tokens) / 4
     out[:, 15] = total(value * (has_but & after))
     out[:, 16] = total(np.abs(signs)) == 0
-    out[:, 17] = total(((flags & _MARK) > 0).astype(np.float64)) > 0
+    out[:, 17] = total(((flags & MARK) > 0).astype(np.float64)) > 0
     return out
