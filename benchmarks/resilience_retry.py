@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Row, measure, report
-
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, Policy, RetryPolicy, ai_api_retry
 
 DIST = "bulletproof-ai"
