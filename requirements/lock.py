@@ -15,7 +15,7 @@ def compile_lock(name: str, *arguments: str) -> None:
     """Resolve for every platform and for Python 3.11 and newer."""
     command = [
         sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11",
-        "--generate-hashes", "--no-emit-index-url", "--no-header", "--quiet", *arguments,
+        "--generate-hashes", "--no-strip-extras", "--no-emit-index-url", "--no-header", "--quiet", *arguments,
         "--output-file", f"requirements/{name}",
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 -- our own command, no outside input
