@@ -371,7 +371,7 @@ async def test_labels_without_llm_and_classifier_are_refused_with_the_way_out() 
         await AnalyzerChain(None, LocalAnalyzer()).analyze(TEXTS, labels=["praise", "bug"])
     assert caught.value.code == "labels_unavailable"
     assert "BULLETPROOF_LLM_BASE_URL" in caught.value.hint
-    assert "model folder" in caught.value.hint
+    assert "models/NAME.skops" in caught.value.hint
 
 
 async def test_labels_by_a_classifier_of_the_callers_own() -> None:

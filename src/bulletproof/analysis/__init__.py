@@ -5,6 +5,7 @@ from bulletproof.analysis.chain import AnalyzerChain
 from bulletproof.analysis.classifier import TextClassifier
 from bulletproof.analysis.llm import LLMAnalyzer
 from bulletproof.analysis.local import LocalAnalyzer
+from bulletproof.analysis.model_folder import ModelFolder
 from bulletproof.analysis.pooled import PooledAnalyzer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "BatchAnalysis",
     "LLMAnalyzer",
     "LocalAnalyzer",
+    "ModelFolder",
     "PooledAnalyzer",
     "Sentiment",
     "TextClassifier",

@@ -42,7 +42,10 @@ def process(
         str | None, typer.Option(help="Field or column that holds the text; found by itself when not given.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Labels to sort each record into, separated by commas; needs an LLM.")
+        str | None,
+        typer.Option(
+            help="Labels to sort each record into, separated by commas; needs an LLM or a text classifier of your own."
+        ),
     ] = None,
     no_fallback: Annotated[
         bool, typer.Option("--no-fallback", help="Fail rather than let the local model stand in for the LLM.")

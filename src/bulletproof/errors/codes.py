@@ -100,7 +100,7 @@ CODES: dict[str, CodeSpec] = {
     "labels_unavailable": CodeSpec(
         _V, 422, _LOW, False, "No classifier for these labels",
         "Configure an LLM (BULLETPROOF_LLM_BASE_URL or BULLETPROOF_LLM_API_KEY), "
-        "or add a text classifier of your own to the model folder.",
+        "or save a text classifier of your own that knows them as models/NAME.skops in the data folder.",
     ),
     "unknown_model": CodeSpec(_V, 404, _LOW, False, "Unknown model", "Choose one of the models listed."),
     "unknown_model_version": CodeSpec(

@@ -2,7 +2,7 @@
 
 import os
 
-from bulletproof.analysis import Analyzer, AnalyzerChain, PooledAnalyzer
+from bulletproof.analysis import Analyzer, AnalyzerChain, ModelFolder, PooledAnalyzer
 from bulletproof.ingest import IngestLimits
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.settings import Settings
@@ -29,7 +29,8 @@ def default_analyzer(settings: Settings, monitor: AIErrorMonitor, *, workers: in
     """Return the chain of the LLM, if one is configured, and the local model.
 
     Args:
-        settings: ``llm_*`` and ``analysis_workers`` are used.
+        settings: ``llm_*``, ``analysis_workers`` and ``data_dir`` are used: text classifiers of the caller's own are
+            ``models/*.skops`` in there.
         monitor: Told of each failure of the LLM.
         workers: Worker processes for the local model when the settings do not say; with 0 it runs in threads.
 
@@ -42,7 +43,8 @@ def default_analyzer(settings: Settings, monitor: AIErrorMonitor, *, workers: in
     if settings.analysis_workers is not None:
         workers = settings.analysis_workers
     local = PooledAnalyzer(workers) if workers else None
-    return AnalyzerChain.from_settings(settings, fallback=local, monitor=monitor)
+    own = ModelFolder(settings.data_dir / "models")
+    return AnalyzerChain.from_settings(settings, fallback=local, classifiers=own, monitor=monitor)
 
 
 def door_workers() -> int:
