@@ -3,7 +3,9 @@
 import asyncio
 import io
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -257,9 +259,12 @@ async def test_a_file_that_takes_too_long_is_told_so(
         raise AssertionError
 
     monkeypatch.setattr(analyzer, "analyze", hang)
+    await processor.store.open()
     answer = await processor.process_file(b'["x"]', ProcessOptions(timeout=0.05))
     assert answer["code"] == "deadline_exceeded"
     assert "0.05 s" in answer["details"]
+    with closing(sqlite3.connect(processor.settings.data_dir / "results.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
 async def test_no_text_reaches_the_log(processor: AIDataProcessor, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import uuid4
 
 from bulletproof.analysis import Analyzer
-from bulletproof.errors import AIError, DeadlineExceededError, Diagnosis, StoreError, classify
+from bulletproof.errors import AIError, Diagnosis, StoreError, classify
 from bulletproof.ingest import Cleaner, IngestLimits
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.processor.answer import error_answer, success_answer
@@ -19,6 +19,7 @@ from bulletproof.processor.defaults import default_analyzer, default_limits, def
 from bulletproof.processor.run import AnalysisRun
 from bulletproof.processor.stages import FileReport, Stages
 from bulletproof.processor.upload import CleanedUpload, ParsedUpload, TextList, open_source
+from bulletproof.resilience import deadline
 from bulletproof.settings import Settings, get_settings
 from bulletproof.store import ResultStore
 
@@ -141,7 +142,7 @@ class AIDataProcessor:
         code = "cancelled"
         try:
             call.processing_id = processing_id = self._generate_processing_id()
-            async with _deadline(call.options.timeout):
+            async with deadline(call.options.timeout):
                 with call.stages.measure("validate"):
                     data = await self._validate_and_parse_file(file)
                 call.stage = "clean"
@@ -288,8 +289,9 @@ class AIDataProcessor:
         )
 
     async def _abandon(self, processing_id: str) -> None:
-        # Shielded: a caller that goes away must not leave half a run behind.
-        problem = await asyncio.shield(asyncio.ensure_future(self._try(self.store.abandon_run(processing_id))))
+        # Shielded and outside the deadline: a caller that goes away or is too late leaves no half a run behind.
+        work = self._try(self.store.abandon_run(processing_id))
+        problem = await asyncio.shield(asyncio.get_running_loop().create_task(work, context=Context()))
         if problem is not None:
             logger.debug("a broken-off run is left to the sweep", extra={"processing_id": processing_id})
 
@@ -385,15 +387,3 @@ def _items(data: Any) -> Iterable[Any]:
     if isinstance(data, Iterable):
         return data
     raise TypeError(f"expected records from the stage before, got {type(data).__name__}")
-
-
-@asynccontextmanager
-async def _deadline(seconds: float | None) -> AsyncIterator[None]:
-    timer = asyncio.timeout(seconds)
-    try:
-        async with timer:
-            yield
-    except TimeoutError as error:
-        if timer.expired():
-            raise DeadlineExceededError(f"the file took longer than the {seconds:g} s allowed") from error
-        raise
