@@ -16,6 +16,19 @@ def open_sample(board: Any) -> Any:
     return board.page.get_by_role("dialog").filter(has_text="fingerprint")
 
 
+def answers(address: str, seconds: float = 30) -> None:
+    """Wait until there is an answer: the dashboard beside several workers starts after them."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            httpx.get(address, follow_redirects=True)
+        except httpx.TransportError:
+            assert time.monotonic() < limit, f"{address} does not answer"
+            time.sleep(0.1)
+        else:
+            return
+
+
 def test_a_breaker_opens_while_one_watches_and_closes_when_the_llm_is_back(
     serve: Any, board: Any, wire: Any, judge: Any, fine: Any
 ) -> None:
@@ -124,6 +137,7 @@ def test_a_service_that_was_away_from_the_start(run: Any, serve: Any, board: Any
 
 def test_a_service_with_several_workers_brings_its_dashboard_along(serve: Any, board: Any) -> None:
     service = serve("--workers", "2")
+    answers(f"{service.address}/dashboard")
     board.open(f"{service.address}/dashboard").live()
     assert not board.page.url.startswith(service.address)
     board.upload("t.json", TEXTS)
