@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -115,6 +116,34 @@ async def test_equal_texts_are_analysed_once(processor: AIDataProcessor, analyze
     assert sum(analyzer.batches) == 2
     assert [item["text"] for item in answer["results"]] == ["a", "b", "a", "a"]
     assert answer["summary"]["duplicates"] == 2
+
+
+async def test_equal_texts_far_apart_and_at_the_same_time_are_analysed_once(
+    processor: AIDataProcessor, analyzer: CountingAnalyzer
+) -> None:
+    texts = [f"number {number % 700}" for number in range(5000)]
+    answer = await processor.process_file(json.dumps(texts).encode())
+    assert sum(analyzer.batches) == 700
+    assert [item["text"] for item in answer["results"]][:1400] == texts[: len(answer["results"])][:1400]
+    assert answer["summary"]["duplicates"] == 4300
+
+
+async def test_the_first_failure_of_several_under_way_is_the_answer(
+    processor: AIDataProcessor, analyzer: CountingAnalyzer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    async def failing(texts: Sequence[str], *, labels: Sequence[str] | None = None) -> BatchAnalysis:
+        nonlocal calls
+        calls += 1
+        number = calls
+        await asyncio.sleep(0.01 / number)
+        raise ServiceUnavailableError(f"failure {number}")
+
+    monkeypatch.setattr(analyzer, "analyze", failing)
+    answer = await processor.process_file(json.dumps([f"number {number}" for number in range(5000)]).encode())
+    assert answer["details"] == "failure 1"
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_progress_is_told_after_each_batch(processor: AIDataProcessor) -> None:

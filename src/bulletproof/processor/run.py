@@ -1,5 +1,6 @@
 """One run of the processor: batches of results on their way to the store, and what is known of the whole."""
 
+import asyncio
 import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -168,6 +169,8 @@ class AnalysisRun:
         self._labels = labels
         self._max_rejected_share = max_rejected_share
         self._known: OrderedDict[bytes, Analysis] = OrderedDict()
+        self._tasks: set[asyncio.Task[list[ResultRow]]] = set()
+        self._coming: dict[bytes, asyncio.Future[dict[bytes, Analysis]]] = {}
         self._source: AsyncGenerator[tuple[list[ResultRow], list[RejectionRow]]] | None = None
         self._ready: list[ResultRow] = []
 
@@ -240,10 +243,9 @@ class AnalysisRun:
         if self._ready:
             yield self._ready, []
         try:
-            async with aclosing(ahead(self.stages.timed("clean", self._data.chunks()))) as chunks:
-                async for chunk in chunks:
-                    with self.stages.measure("analyze"):
-                        rows = await self._analyze(chunk)
+            async with aclosing(ahead(self._under_way())) as batches:
+                async for chunk, analysis in batches:
+                    rows = await analysis
                     rejections = [RejectionRow(*rejection) for rejection in chunk.rejections]
                     self.spool.append(rows)
                     self.tally.add(rows, rejections)
@@ -253,6 +255,24 @@ class AnalysisRun:
         except Exception as error:
             self.failure = error
             raise
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _under_way(self) -> AsyncGenerator[tuple[Chunk, asyncio.Task[list[ResultRow]]]]:
+        """Yield chunks whose analysis has begun: the next ones are under way while one is waited for."""
+        async with aclosing(self.stages.timed("clean", self._data.chunks())) as chunks:
+            async for chunk in chunks:
+                task = asyncio.create_task(self._analyze(chunk))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+                yield chunk, task
+
+    def _ended(self, task: asyncio.Task[list[ResultRow]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # after a failure nobody may come to take that of the next one
 
     def _check_share(self) -> None:
         received, rejected = self.records["received"], self.tally.rejected
@@ -264,16 +284,40 @@ class AnalysisRun:
 
     async def _analyze(self, chunk: Chunk) -> list[ResultRow]:
         keys = [_key(record) for record in chunk.records]
-        fresh = {key: record.text for key, record in zip(keys, chunk.records, strict=True) if key not in self._known}
-        self.tally.duplicates += len(keys) - len(fresh)
         found = {key: self._known[key] for key in keys if key in self._known}
+        # A text that a chunk before this one is waiting for need not be asked for twice.
+        coming = {key: self._coming[key] for key in keys if key in self._coming}
+        fresh = {
+            key: record.text
+            for key, record in zip(keys, chunk.records, strict=True)
+            if key not in found and key not in coming
+        }
+        self.tally.duplicates += len(keys) - len(fresh)
         if fresh:
-            batch = await self.analyzer.analyze(list(fresh.values()), labels=self._labels)
-            self._note(batch)
-            self.stages.model_calls.update({result.analyzer for result in batch.results})
-            found.update(zip(fresh, batch.results, strict=True))
-            self._remember(fresh, found)
+            found.update(await self._ask(fresh))
+        for key, others in coming.items():
+            found[key] = (await others)[key]
         return [_result(record, found[key]) for key, record in zip(keys, chunk.records, strict=True)]
+
+    async def _ask(self, fresh: Mapping[bytes, str]) -> dict[bytes, Analysis]:
+        answer: asyncio.Future[dict[bytes, Analysis]] = asyncio.get_running_loop().create_future()
+        self._coming.update(dict.fromkeys(fresh, answer))
+        try:
+            with self.stages.measure("analyze"):
+                batch = await self.analyzer.analyze(list(fresh.values()), labels=self._labels)
+            found = dict(zip(fresh, batch.results, strict=True))
+        except BaseException as error:
+            answer.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            answer.exception()  # whoever waits for it hears of it; nobody has to
+            raise
+        finally:
+            for key in fresh:
+                del self._coming[key]
+        answer.set_result(found)
+        self._note(batch)
+        self.stages.model_calls.update({result.analyzer for result in batch.results})
+        self._remember(found)
+        return found
 
     def _note(self, batch: BatchAnalysis) -> None:
         self.tally.spend(batch.usage)
@@ -282,9 +326,8 @@ class AnalysisRun:
             self.reason = self.reason or batch.reason
             self.code = self.code or batch.code
 
-    def _remember(self, fresh: Mapping[bytes, str], found: Mapping[bytes, Analysis]) -> None:
-        for key in fresh:
-            self._known[key] = found[key]
+    def _remember(self, found: Mapping[bytes, Analysis]) -> None:
+        self._known.update(found)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
