@@ -213,6 +213,8 @@ def bring_in(name: str) -> None:
         return
     try:
         module = importlib.import_module(name)
+    except KeyboardInterrupt:
+        raise
     except BaseException:
         return  # a part that needs what is not installed, or that is a program
     for part in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
