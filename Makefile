@@ -52,16 +52,22 @@ $(BIN)/python:
 
 $(VENV)/.app: requirements/app.lock pyproject.toml | $(BIN)/python
 	@echo "Installing bulletproof into $(VENV) (once, about a minute) ..."
-	@$(PIP) install --require-hashes -r requirements/app.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements/app.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.app
 	@echo "Installing the test and lint tools into $(VENV) (once, about a minute) ..."
-	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.lock
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 	@echo "Installing the peers of the benchmarks into $(VENV) (once) ..."
-	@$(PIP) install --require-hashes -r requirements/bench.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements/bench.lock
+	@touch $@
+
+$(VENV)/.serving: requirements/serving.lock | $(BIN)/python
+	@echo "Installing the model servers of the benchmarks into $(VENV)/serving (once) ..."
+	@$(PYTHON) -m venv $(VENV)/serving
+	@$(VENV)/serving/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/serving.lock
 	@touch $@

@@ -1,7 +1,8 @@
 """Write the lock files: exact versions and hashes, never an address.
 
 ``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
-``bench.lock`` the peers that the benchmarks measure; all can live in one environment.
+``bench.lock`` the peers that the benchmarks measure; all three can live in one environment. ``serving.lock`` is
+an environment of its own: the model servers measured beside ours ask for other versions.
 """
 
 import subprocess
@@ -28,4 +29,5 @@ if __name__ == "__main__":
         "--constraint", "requirements/app.lock",
     )  # fmt: skip
     compile_lock("bench.lock", "--group", "bench", "--constraint", "requirements/dev.lock")
+    compile_lock("serving.lock", "--group", "serving")
     sys.stdout.write("requirements/*.lock are up to date\n")

@@ -1,0 +1,1 @@
+"""Load models safely, keep versions of them, and have them predict."""
