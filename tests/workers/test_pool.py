@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -72,3 +73,16 @@ async def test_workers_that_are_killed_while_idle_are_replaced(pool: WorkerPool)
     os.kill(worker, signal.SIGKILL)
     await asyncio.sleep(0.3)
     assert await pool.run(os.getpid) != worker
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot limit it")
+async def test_a_task_that_needs_more_memory_than_allowed_fails_alone() -> None:
+    pool = WorkerPool(1, name="tests", memory_bytes=64 * 2**20)
+    try:
+        assert len(await pool.run(bytes, 16 * 2**20)) == 16 * 2**20
+        with pytest.raises(ResourceError, match="tests needed more than the 64 MiB allowed") as caught:
+            await pool.run(bytes, 256 * 2**20)
+        assert caught.value.code == "out_of_memory"
+        assert await pool.run(pow, 2, 3) == 8
+    finally:
+        await pool.aclose()

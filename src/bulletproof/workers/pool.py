@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -16,6 +18,7 @@ from bulletproof.errors import DeadlineExceededError, ResourceError
 T = TypeVar("T")
 
 _KILLED = -signal.SIGKILL
+_TASKS_BOUNDED = 2000  # of a worker with a limit on its memory, before it is replaced
 
 
 class WorkerPool:
@@ -27,6 +30,9 @@ class WorkerPool:
         size: Number of workers.
         name: What they do; named in errors.
         initializer: Called once in each worker before its first task.
+        memory_bytes: Bytes that a worker may take on top of what it holds when it has started; where the system cannot
+            limit that (macOS, Windows) it is not limited. A worker with a limit is replaced now and then, so that what
+            its libraries leak does not count against the tasks to come.
 
     Example:
         >>> import asyncio
@@ -40,10 +46,20 @@ class WorkerPool:
         49
     """
 
-    def __init__(self, size: int, *, name: str, initializer: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        name: str,
+        initializer: Callable[[], None] | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size}")
+        if memory_bytes is not None and memory_bytes < 1:
+            raise ValueError(f"memory_bytes must be at least 1, not {memory_bytes}")
         self.name = name
+        self._memory_bytes = memory_bytes
         self._size = size
         self._initializer = initializer
         self._pool: ProcessPool | None = None
@@ -61,7 +77,8 @@ class WorkerPool:
 
         Raises:
             DeadlineExceededError: It took too long.
-            ResourceError: Its worker died: ``out_of_memory`` when it was killed from outside.
+            ResourceError: Its worker died, or needed more memory than allowed; ``out_of_memory`` for the latter and
+                when it was killed from outside.
         """
         try:
             return await self._run(function, args, timeout)
@@ -77,7 +94,13 @@ class WorkerPool:
         if self._pool is None:
             # Spawned, not forked: a fork of a process with threads and an event loop inherits their locks.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPool(self._size, initializer=_start, initargs=(self._initializer,), context=context)
+            self._pool = ProcessPool(
+                self._size,
+                max_tasks=_TASKS_BOUNDED if self._memory_bytes is not None else 0,
+                initializer=_start,
+                initargs=(self._initializer, self._memory_bytes),
+                context=context,
+            )
         try:
             future = self._pool.schedule(function, args=args, timeout=timeout)
         except RuntimeError as error:
@@ -90,6 +113,11 @@ class WorkerPool:
             raise
         except ProcessExpired as error:
             raise self._died(error) from error
+        except MemoryError as error:
+            if self._memory_bytes is None:
+                raise
+            most = f"{self._memory_bytes / 2**20:,.0f} MiB"
+            raise ResourceError(f"{self.name} needed more than the {most} allowed", code="out_of_memory") from error
 
     def _died(self, error: ProcessExpired) -> ResourceError:
         if error.exitcode == _KILLED:
@@ -106,9 +134,22 @@ class WorkerPool:
             await asyncio.to_thread(pool.join)
 
 
-def _start(initializer: Callable[[], None] | None) -> None:
+def _start(initializer: Callable[[], None] | None, memory_bytes: int | None) -> None:
     # Ctrl-C goes to the whole process group; the parent decides what becomes of its workers.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if initializer is not None:
         initializer()
+    if memory_bytes is not None and sys.platform == "linux":
+        _limit_memory(memory_bytes)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    import resource
+
+    # The kind that counts what is taken to be written to, not files that are mapped or room that is set aside.
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    held = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = held + memory_bytes if hard == resource.RLIM_INFINITY else min(held + memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
