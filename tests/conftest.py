@@ -1,4 +1,4 @@
-"""Fixtures for every room: a real PostgreSQL, started once when a test first asks for it."""
+"""Fixtures for every room: a real PostgreSQL and a web server that misbehaves, started when a test asks for them."""
 
 import os
 import shutil
@@ -11,9 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+
+from support.web import Site
 
 _START_SECONDS = 60.0
 SKIP_POSTGRES = "BULLETPROOF_TEST_SKIP_POSTGRES"
@@ -143,3 +146,23 @@ def postgres_url(postgres: Postgres) -> str:
 def new_postgres_url(postgres: Postgres) -> Callable[[], str]:
     """Make an empty database; returns its address."""
     return postgres.create_database
+
+
+@pytest.fixture
+def new_web() -> Iterator[Callable[..., Site]]:
+    """Start web servers that misbehave on request: ``new_web(host=..., tls=...)``."""
+    sites: list[Site] = []
+
+    def start(**options: Any) -> Site:
+        sites.append(Site(**options).start())
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.stop()
+
+
+@pytest.fixture
+def web(new_web: Callable[..., Site]) -> Site:
+    """A web server that misbehaves on request; see ``support.web``."""
+    return new_web()
