@@ -105,8 +105,8 @@ _STATUSES = {
     500: "prediction_failed invalid_model_output internal_error",
     502: "bad_response request_rejected",
     503: """overloaded database_unavailable out_of_memory gpu_out_of_memory disk_full io_error missing_dependency
-        misconfigured model_load_failed model_tampered rate_limited quota_exhausted service_unavailable auth_failed
-        circuit_open cancelled""",
+        misconfigured model_load_failed model_tampered model_crashed rate_limited quota_exhausted
+        service_unavailable auth_failed circuit_open cancelled""",
     504: "deadline_exceeded prediction_timeout service_timeout",
 }
 

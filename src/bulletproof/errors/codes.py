@@ -180,6 +180,9 @@ CODES: dict[str, CodeSpec] = {
     "prediction_timeout": CodeSpec(
         _M, 504, _MEDIUM, True, "Prediction timed out", "Send a smaller input, or allow more time."
     ),
+    "model_crashed": CodeSpec(
+        _M, 503, _HIGH, False, "Model crashed", "Check the input and the model: its process died and was replaced."
+    ),
     "invalid_model_output": CodeSpec(
         _M, 500, _HIGH, False, "Invalid model output", "Check the model: its answer does not fit its schema."
     ),

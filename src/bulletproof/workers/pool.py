@@ -138,6 +138,8 @@ def _start(initializer: Callable[[], None] | None, memory_bytes: int | None) -> 
     # Ctrl-C goes to the whole process group; the parent decides what becomes of its workers.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ends a worker that is stuck in native code too, where no handler in Python would ever run.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if initializer is not None:
         initializer()
     if memory_bytes is not None and sys.platform == "linux":
