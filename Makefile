@@ -25,6 +25,7 @@ lint: $(VENV)/.dev ## Check style, types and the floors of the architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix-only .
