@@ -68,7 +68,7 @@ def main() -> int:
     """Simulate, report, and fail when a bar is missed."""
     rng = np.random.default_rng(20250301)
     figures, met = {}, True
-    for asked, keys in ((1, 400), (6, 60)):
+    for asked, keys in ((1, 400), (6, 300)):
         alarms = false_alarms(rng, asked, keys)
         waits = delays(rng, asked, 1000 if asked == 1 else 300)
         median = statistics.median(waits)
@@ -82,8 +82,7 @@ def main() -> int:
         print(
             f"  threefold step found after {median:.1f} min (median), {late:.1f} min (9 of 10); {within:.0%} in 6 min"
         )
-        # Sixty keys leave a standard error of 0.07: the strict bar is for the long run, asked every minute.
-        met &= worst <= (BAR_ALARMS if asked == 1 else BAR_ALARMS + 0.14) and median <= BAR_MINUTES
+        met &= worst <= BAR_ALARMS and median <= BAR_MINUTES
         figures[f"asked {asked} a minute"] = {
             "keys": keys,
             "false_alarms_per_key_and_day": alarms,
