@@ -1,6 +1,6 @@
 """What operators look at and do: breakers, errors, recent runs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -27,6 +27,16 @@ async def test_breakers_are_listed_with_their_figures(client: httpx.AsyncClient)
     body = (await client.get("/breakers")).json()
     assert body["status"] == "success"
     assert set(body["breakers"]["database"]) >= {"state", "total_calls", "failures", "rejected", "retry_after"}
+
+
+async def test_the_analyzer_is_degraded_while_the_circuit_of_the_llm_is_open(
+    settings: Settings, client_of: Callable[..., httpx.AsyncClient]
+) -> None:
+    app = create_app(settings.model_copy(update={"llm_base_url": "http://127.0.0.1:9/v1"}))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        assert (await client.get("/health")).json()["components"]["analyzer"]["status"] == "healthy"
+        await client.post("/breakers/llm/force-open", headers=ASKED)
+        assert (await client.get("/health")).json()["components"]["analyzer"]["status"] == "degraded"
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,8 @@ class _Exchange:
 
     def _route(self) -> str:
         route: Any = self.scope.get("route")
-        return getattr(route, "path", None) or "unmatched"
+        # The dashboard is an app of its own, whose routes are not ours.
+        return getattr(route, "path", None) or ("/dashboard" if _is_dashboard(self.scope["path"]) else "unmatched")
 
 
 def _request_id(headers: Headers) -> str:
@@ -327,6 +328,10 @@ def _key_of(headers: Headers) -> str | None:
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
     return headers.get("x-api-key")
+
+
+def _is_dashboard(path: str) -> bool:
+    return path == "/dashboard" or path.startswith("/dashboard/")
 
 
 def _is_here(client: Any) -> bool:

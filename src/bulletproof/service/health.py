@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from bulletproof._version import __version__
 from bulletproof.errors import classify
+from bulletproof.processor import AIDataProcessor
 from bulletproof.service.access import services_of
 from bulletproof.service.exposition import expose, refresh
 from bulletproof.service.figures import figures_of
-from bulletproof.service.parts import breakers_of
+from bulletproof.service.parts import breakers_of, llm_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.schemas import Health, Live, Metrics
 
@@ -42,7 +43,7 @@ async def health_check(request: Request) -> Response:
     services = services_of(request)
     components = {
         "store": await _store(request),
-        "analyzer": {"status": "healthy", "name": services.processor.analyzer.name},
+        "analyzer": _analyzer(services.processor),
         "sharing": _sharing(request),
     }
     breakers = _breakers(request)
@@ -101,6 +102,14 @@ async def _store(request: Request) -> dict[str, Any]:
         diagnosis = classify(error)
         return {"status": "degraded", "code": diagnosis.code, "details": diagnosis.details, "hint": diagnosis.hint}
     return {"status": "healthy"}
+
+
+def _analyzer(processor: AIDataProcessor) -> dict[str, Any]:
+    found: dict[str, Any] = {"status": "healthy", "name": processor.analyzer.name}
+    breaker = breakers_of(processor).get("llm")
+    if llm_of(processor) is not None and breaker is not None and breaker.state.value in ("open", "forced_open"):
+        found |= {"status": "degraded", "note": "the LLM is not asked while its circuit is open"}
+    return found
 
 
 def _sharing(request: Request) -> dict[str, Any]:
