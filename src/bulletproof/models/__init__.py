@@ -1,1 +1,21 @@
 """Load models safely, keep versions of them, and have them predict."""
+
+from bulletproof.models.catalog import ModelInfo, VersionInfo
+from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
+from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.rollout import Candidate, Rollout
+from bulletproof.models.verify import Verification
+
+__all__ = [
+    "Candidate",
+    "Feature",
+    "InputSchema",
+    "Limits",
+    "Manifest",
+    "ModelInfo",
+    "ModelRegistry",
+    "OutputSchema",
+    "Rollout",
+    "Verification",
+    "VersionInfo",
+]

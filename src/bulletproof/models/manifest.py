@@ -1,6 +1,8 @@
 """What is known of a model version: its file, what goes in, what comes out, what it may take."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -9,13 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"v\d{1,6}\.\d{1,6}(\.\d{1,6})?")
 
+NAMING = "lower case letters, digits, '-' and '_', at most 64, such as iris or spam-filter"
+VERSIONING = "v, a number, a dot and a number, such as v1.0 or v2.13.1"
+
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
 Version = Annotated[str, Field(pattern=rf"^{VERSION.pattern}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _refuse_twins(what: str, names: Sequence[str]) -> None:
+    twin = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twin is not None:
+        raise ValueError(f"there are two of the {what} {twin!r}: their names have to differ")
 
 
 class Feature(_Part):
@@ -29,8 +41,8 @@ class Feature(_Part):
         maximum: Greatest value allowed; None for no bound.
     """
 
-    name: str
-    unit: str = ""
+    name: Word
+    unit: str = Field("", max_length=50)
     type: Literal["float", "int"] = "float"
     minimum: float | None = None
     maximum: float | None = None
@@ -51,7 +63,12 @@ class InputSchema(_Part):
     """
 
     features: tuple[Feature, ...] = Field(min_length=1, max_length=100_000)
-    max_rows: int = Field(1000, ge=1)
+    max_rows: int = Field(1000, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _refuse_twins("feature", [feature.name for feature in self.features])
+        return self
 
 
 class OutputSchema(_Part):
@@ -65,7 +82,7 @@ class OutputSchema(_Part):
     """
 
     kind: Literal["classification", "regression"] = "classification"
-    classes: tuple[str, ...] = ()
+    classes: tuple[Word, ...] = Field((), max_length=100_000)
     minimum: float | None = None
     maximum: float | None = None
 
@@ -75,6 +92,9 @@ class OutputSchema(_Part):
             raise ValueError("a classification needs the names of at least two classes")
         if self.kind == "regression" and self.classes:
             raise ValueError("a regression has no classes")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        _refuse_twins("class", self.classes)
         return self
 
 
@@ -90,12 +110,12 @@ class Limits(_Part):
         batch_wait_ms: Milliseconds a request waits for others to join it.
     """
 
-    timeout_seconds: float = Field(10.0, gt=0)
-    memory_bytes: int | None = Field(None, ge=1)
-    max_concurrent: int = Field(16, ge=1)
-    max_queued: int = Field(256, ge=0)
-    batch_rows: int = Field(1, ge=1)
-    batch_wait_ms: float = Field(2.0, ge=0)
+    timeout_seconds: float = Field(10.0, gt=0, le=86_400)
+    memory_bytes: int | None = Field(None, ge=1, lt=2**63)
+    max_concurrent: int = Field(16, ge=1, le=10_000)
+    max_queued: int = Field(256, ge=0, le=1_000_000)
+    batch_rows: int = Field(1, ge=1, le=1_000_000)
+    batch_wait_ms: float = Field(2.0, ge=0, le=10_000)
 
 
 class Manifest(_Part):
@@ -126,15 +146,15 @@ class Manifest(_Part):
 
     name: Name
     version: Version
-    type: str
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     file: FileName | Literal[""] = ""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    url: str = ""
+    url: str = Field("", max_length=2000)
     input: InputSchema
     output: OutputSchema
     limits: Limits = Limits()
     isolated: bool = False
-    description: str = ""
+    description: str = Field("", max_length=2000)
     created: datetime | None = None
 
     @model_validator(mode="after")

@@ -1,0 +1,254 @@
+"""What lies in the folder of models, read anew when it changes."""
+
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
+
+from bulletproof.errors import AIError, ModelLoadError, NotFoundError
+from bulletproof.models.files import MANIFEST_FILE, Stamp, read_json, read_version, stamp_of
+from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, Manifest
+from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
+
+V = TypeVar("V")
+
+_BUNDLED = Path(__file__).parent / "bundled"
+_RECHECK_SECONDS = 1.0
+_TOLD = 20
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """A version that lies in the registry.
+
+    Args:
+        version: As its folder is named.
+        manifest: None when it cannot be used.
+        problem: Why it cannot be used; empty when it can.
+        bundled: Whether it comes with the package.
+    """
+
+    version: str
+    manifest: Manifest | None
+    problem: str = ""
+    bundled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that lies in the registry.
+
+    Args:
+        name: As its folder is named.
+        active: The version that answers requests that name none; None when that is not known.
+        versions: The oldest first.
+        candidate: The version that is tried out, if any.
+        problem: What is wrong with the model as a whole; empty when nothing is.
+    """
+
+    name: str
+    active: str | None
+    versions: tuple[VersionInfo, ...]
+    candidate: Candidate | None = None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Known(Generic[V]):
+    stamp: Stamp | None
+    value: V | AIError
+    until: float
+
+
+class ModelCatalog:
+    """The versions in ``folder/<name>/<version>/``, and those of the package; what ``ModelRegistry`` reads from.
+
+    Args:
+        folder: The folder; it need not exist.
+        bundled: Whether the models of the package are there too.
+        default: The model that is meant when none is named.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self, folder: Path, *, bundled: bool = True, default: str = "iris", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.folder = folder
+        self.default = default
+        self._clock = clock
+        self._roots: tuple[Path, ...] = (folder, _BUNDLED) if bundled else (folder,)
+        self._versions: dict[str, _Known[Manifest]] = {}
+        self._rollouts: dict[str, _Known[Rollout]] = {}
+
+    def models(self) -> list[ModelInfo]:
+        """Return everything there is, the broken with what is wrong."""
+        names = {name for root in self._roots for name in _subfolders(root) if _subfolders(root / name)}
+        return [self._describe(name) for name in sorted(names)]
+
+    def manifest(self, name: str | None = None, version: str | None = None) -> Manifest:
+        """Return the manifest of a version; cheap enough for each request.
+
+        Args:
+            name: The model; None for the default one.
+            version: The version; None for the active one.
+
+        Returns:
+            Its manifest as it is now.
+
+        Raises:
+            NotFoundError: ``unknown_model`` or ``unknown_model_version``; lists what there is.
+            ModelLoadError: It is there but broken.
+        """
+        name = self.default if name is None else name
+        if not NAME.fullmatch(name):
+            raise self._unknown(name)
+        if version is not None:
+            return self._read(name, version) or self._raise_unknown(name, version)
+        active = self.rollout(name).active
+        manifest = self._read(name, active)
+        if manifest is None:
+            raise ModelLoadError(
+                f"version {active} of {name} is the active one, but it is gone",
+                hint=f"Activate another: bulletproof models activate {name} VERSION",
+            )
+        return manifest
+
+    def rollout(self, name: str | None = None) -> Rollout:
+        """Return which version of a model answers and which is tried out; cheap enough for each request.
+
+        Without a ``rollout.json`` the newest version that is not broken answers.
+
+        Raises:
+            NotFoundError: There is no such model.
+            ModelLoadError: Its ``rollout.json`` is broken, or all its versions are.
+        """
+        name = self.default if name is None else name
+        if not NAME.fullmatch(name):
+            raise self._unknown(name)
+        for root in self._roots:
+            path = f"{root}/{name}/{ROLLOUT_FILE}"
+            stamp = stamp_of(path)
+            if stamp is not None:
+                return _value(self._remembered(self._rollouts, path, stamp, partial(read_json, Path(path), Rollout)))
+        return _value(self._remembered(self._rollouts, name, None, lambda: self._newest(name)))
+
+    def folder_of(self, manifest: Manifest) -> Path:
+        """Return the folder in which a version lies."""
+        return self._root_of(manifest.name, manifest.version) / manifest.name / manifest.version
+
+    # Within.
+
+    def _read(self, name: str, version: str) -> Manifest | None:
+        if not VERSION.fullmatch(version):
+            return None
+        for root in self._roots:
+            path = f"{root}/{name}/{version}/{MANIFEST_FILE}"
+            stamp = stamp_of(path)
+            if stamp is not None:
+                known = self._remembered(self._versions, path, stamp, partial(read_version, root, name, version))
+                return _value(known)
+        for root in self._roots:
+            if (root / name / version).is_dir():
+                read_version(root, name, version)  # says what is missing
+        return None
+
+    def _remembered(
+        self, among: dict[str, _Known[V]], key: str, stamp: Stamp | None, read: Callable[[], V]
+    ) -> _Known[V]:
+        """Return what was read when the file was last changed; what may mend itself otherwise is read anew in time."""
+        known = among.get(key)
+        if known is None or known.stamp != stamp or self._clock() >= known.until:
+            value: V | AIError
+            try:
+                value = read()
+            except AIError as error:
+                value = error
+            lasting = stamp is not None and not isinstance(value, AIError)
+            known = _Known(stamp, value, float("inf") if lasting else self._clock() + _RECHECK_SECONDS)
+            if isinstance(value, NotFoundError):
+                return known  # names come from callers: nothing is kept of those that are not there
+            among[key] = known
+        return known
+
+    def _newest(self, name: str) -> Rollout:
+        versions = self._versions_of(name)
+        if not versions:
+            raise self._unknown(name)
+        usable = [item.version for item in versions if item.manifest is not None]
+        if not usable:
+            raise ModelLoadError(f"no version of {name} can be used: {versions[-1].version}: {versions[-1].problem}")
+        return Rollout(active=usable[-1])
+
+    def _describe(self, name: str) -> ModelInfo:
+        if not NAME.fullmatch(name):
+            return ModelInfo(_printable(name), None, (), problem=f"no name of a model: {NAMING}")
+        versions = self._versions_of(name)
+        try:
+            rollout = self.rollout(name)
+        except AIError as error:
+            return ModelInfo(name, None, versions, problem=str(error))
+        there = rollout.active in [item.version for item in versions]
+        problem = "" if there else f"the active version {rollout.active} is gone: activate another"
+        return ModelInfo(name, rollout.active, versions, rollout.candidate, problem)
+
+    def _versions_of(self, name: str) -> tuple[VersionInfo, ...]:
+        names = {version for root in self._roots for version in _subfolders(root / name)}
+        return tuple(self._version(name, version) for version in sorted(names, key=_age))
+
+    def _version(self, name: str, version: str) -> VersionInfo:
+        if not VERSION.fullmatch(version):
+            return VersionInfo(_printable(version), None, f"no version: {VERSIONING}")
+        bundled = version not in _subfolders(self.folder / name)
+        try:
+            return VersionInfo(version, self._read(name, version), bundled=bundled)
+        except AIError as error:
+            return VersionInfo(version, None, str(error), bundled)
+
+    def _root_of(self, name: str, version: str) -> Path:
+        root = next((root for root in self._roots if (root / name / version / MANIFEST_FILE).exists()), None)
+        return root if root is not None else self._raise_unknown(name, version)
+
+    def _unknown(self, name: str) -> NotFoundError:
+        there = [model.name for model in self.models() if model.versions]
+        return NotFoundError(f"there is no model {name[:64]!r}: {_listed(there)}", code="unknown_model")
+
+    def _raise_unknown(self, name: str, version: str) -> NoReturn:
+        there = [item.version for item in self._versions_of(name)] if NAME.fullmatch(name) else []
+        if not there:
+            raise self._unknown(name)
+        raise NotFoundError(
+            f"there is no version {version[:64]!r} of {name}: {_listed(there)}", code="unknown_model_version"
+        )
+
+
+def _value(known: _Known[V]) -> V:
+    if isinstance(known.value, AIError):
+        raise copy(known.value) from known.value  # one exception raised again and again collects tracebacks
+    return known.value
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Return what may be a model or a version; hidden ones are work under way or what a crash left."""
+    try:
+        return [path.name for path in folder.iterdir() if path.name[:1] != "." and path.is_dir()]
+    except OSError:
+        return []
+
+
+def _age(version: str) -> tuple[bool, list[int], str]:
+    fits = VERSION.fullmatch(version) is not None
+    return fits, [int(part) for part in version[1:].split(".")] if fits else [], version
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()[:128]
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "there is none"
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names[:_TOLD])}{more}"

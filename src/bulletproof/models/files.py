@@ -1,0 +1,206 @@
+"""Files and folders of the registry: written whole or not at all, read with care."""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bulletproof.errors import InputValidationError, ModelLoadError
+from bulletproof.models.checksums import sha256_of
+from bulletproof.models.manifest import Manifest
+
+MANIFEST_FILE = "manifest.json"
+M = TypeVar("M", bound=BaseModel)
+Stamp = tuple[int, int, int]
+
+_LARGEST_JSON = 16 * 2**20
+_PROBLEMS_TOLD = 3
+_FORGOTTEN_SECONDS = 86_400.0
+_ENDING = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return what changes whenever a file is replaced or written; None when there is no such file."""
+    try:
+        facts = os.stat(path)  # noqa: PTH116 -- asked for each request: half the cost of Path.stat
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def read_json(path: Path, kind: type[M]) -> M:
+    """Read a small JSON file strictly.
+
+    Args:
+        path: The file.
+        kind: What is in it.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ModelLoadError: It cannot be read, is too large, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_JSON + 1)
+    except OSError as error:
+        raise ModelLoadError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST_JSON:
+        raise ModelLoadError(f"{path.name} is larger than {_LARGEST_JSON // 2**20} MiB")
+    try:
+        return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise ModelLoadError(
+            f"{path.name}: {problems_of(error)}", hint=f"Correct {path.name}, or add it anew."
+        ) from error
+
+
+def problems_of(error: ValidationError) -> str:
+    """Return in a line what is wrong, without the values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    told = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}".removeprefix(": ") for item in found[:_PROBLEMS_TOLD]]
+    more = f"; and {len(found) - len(told)} more" if len(found) > len(told) else ""
+    return "; ".join(told) + more
+
+
+def read_version(root: Path, name: str, version: str) -> Manifest:
+    """Read a version folder, whose content is not trusted.
+
+    Args:
+        root: The registry's folder, which nothing may lead out of.
+        name: Name of the model.
+        version: The version.
+
+    Returns:
+        Its manifest, which fits the folder, and whose file is there.
+
+    Raises:
+        ModelLoadError: Something is wrong with it; says what.
+    """
+    folder = root / name / version
+    _inside(root, folder / MANIFEST_FILE)
+    manifest = read_json(folder / MANIFEST_FILE, Manifest)
+    if (manifest.name, manifest.version) != (name, version):
+        raise ModelLoadError(
+            f"{MANIFEST_FILE} is that of {manifest.name} {manifest.version}, but lies in {name}/{version}",
+            hint="Correct name and version in the manifest, or move the folder.",
+        )
+    if manifest.file:
+        _inside(root, folder / manifest.file)
+    return manifest
+
+
+def _inside(root: Path, path: Path) -> None:
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise ModelLoadError(f"{path.name} is missing", hint="Put the file back, or remove the version.") from error
+    if not real.is_relative_to(root.resolve()):
+        raise ModelLoadError(
+            f"{path.name} leads out of the folder of models by a link", hint="Put the file itself there."
+        )
+    if not real.is_file() and (path.name == MANIFEST_FILE or not real.is_dir()):
+        raise ModelLoadError(f"{path.name} is no file")
+
+
+def write_json(path: Path, value: BaseModel) -> None:
+    """Write a small JSON file: others see the old one or the new one, whatever happens."""
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        with part.open("wb") as file:
+            file.write(value.model_dump_json(indent=2).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's entries outlive a power cut, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_in(source: Path, folder: Path) -> tuple[str, str]:
+    """Copy a model file, or folder, into a new folder.
+
+    Args:
+        source: The file or folder.
+        folder: Where to.
+
+    Returns:
+        Its name there, which keeps the ending, and its SHA-256.
+
+    Raises:
+        InputValidationError: It is not there, or is empty.
+    """
+    if not source.exists():
+        raise InputValidationError(f"there is no file {source}", code="file_not_found")
+    ending = next((end for end in ("".join(source.suffixes[-2:]), source.suffix) if _ENDING.fullmatch(end)), "")
+    target = folder / f"model{ending}"
+    folder.mkdir()
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+    files = [path for path in (target, *target.rglob("*")) if path.is_file()]
+    if not any(path.stat().st_size for path in files):
+        raise InputValidationError(f"{source} is empty", code="empty_file")
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    # Of what was written: the source may have changed meanwhile.
+    return target.name, sha256_of(target)
+
+
+@contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """Lend a folder beside the models that nobody lists; what a crash left of earlier ones is removed after a day."""
+    root.mkdir(parents=True, exist_ok=True)
+    for old in root.glob(".part-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - old.lstat().st_mtime > _FORGOTTEN_SECONDS:
+                discard(old)
+    folder = root / f".part-{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, or the link that leads to one."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep other processes from changing the registry meanwhile; readers need no lock."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where each change is still whole by itself
+        yield
+        return
+    with (root / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
