@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from bulletproof.ingest import read_training_data as read_training_data
     from bulletproof.llm import call_openai_api as call_openai_api
     from bulletproof.llm import wrap as wrap
+    from bulletproof.models import load_ai_model as load_ai_model
+    from bulletproof.models import register_loader as register_loader
     from bulletproof.monitor import AIErrorMonitor as AIErrorMonitor
     from bulletproof.monitor import ErrorEvent as ErrorEvent
     from bulletproof.monitor import default_monitor as default_monitor
@@ -147,6 +149,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "llm": (
         "call_openai_api",
         "wrap",
+    ),
+    "models": (
+        "load_ai_model",
+        "register_loader",
     ),
     "monitor": (
         "AIErrorMonitor",
@@ -259,12 +265,14 @@ __all__ = [
     "deadline",
     "default_monitor",
     "explain",
+    "load_ai_model",
     "load_rules",
     "load_training_data",
     "no_waits",
     "read_training_data",
     "redact",
     "register",
+    "register_loader",
     "remaining",
     "retry_after_of",
     "rule",

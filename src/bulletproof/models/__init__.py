@@ -1,6 +1,8 @@
 """Load models safely, keep versions of them, and have them predict."""
 
 from bulletproof.models.catalog import ModelInfo, VersionInfo
+from bulletproof.models.checksums import sha256_of
+from bulletproof.models.loading import load_ai_model, open_predictor, register_loader
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.rollout import Candidate, Rollout
@@ -18,4 +20,8 @@ __all__ = [
     "Rollout",
     "Verification",
     "VersionInfo",
+    "load_ai_model",
+    "open_predictor",
+    "register_loader",
+    "sha256_of",
 ]

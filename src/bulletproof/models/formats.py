@@ -1,0 +1,158 @@
+"""What kind of model file something is, by its content and never by its name."""
+
+import json
+import struct
+import zipfile
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Args:
+        label: For people, with its article.
+        model_type: The ``model_type`` that loads it; empty when none does.
+        hint: What to do with it when none does.
+    """
+
+    label: str
+    model_type: str = ""
+    hint: str = ""
+
+
+FORMATS: dict[str, Format] = {
+    "pickle": Format("a pickle", "sklearn"),
+    "compressed": Format("a compressed file", "sklearn"),
+    "skops": Format("a skops file", "sklearn"),
+    "onnx": Format("an ONNX file", "onnx"),
+    "keras": Format("a Keras file", "keras"),
+    "hdf5": Format("an HDF5 file, as older Keras writes it", "keras"),
+    "torchscript": Format("a TorchScript file", "torch"),
+    "torch_export": Format("an exported PyTorch program", "torch"),
+    "torch_save": Format("a file written by torch.save", "torch"),
+    "safetensors": Format("a safetensors file", "torch"),
+    "transformers": Format("a folder of the transformers library", "transformers"),
+    "saved_model": Format(
+        "a TensorFlow SavedModel folder", hint="Load it where it was made and save it as one .keras file."
+    ),
+    "gguf": Format("a GGUF file", hint="Serve it with a server for language models and ask that by its URL."),
+    "tflite": Format("a TensorFlow Lite file", hint="Convert the model it came from to ONNX."),
+    "zip": Format("a zip archive that is no model known", hint="Unpack it and name the model file itself."),
+    "broken_zip": Format("a zip archive that is cut off or damaged", hint="Copy the file again and compare its size."),
+    "lfs_pointer": Format("a Git LFS pointer, not the file it stands for", hint="Run: git lfs pull"),
+    "html": Format("a web page, not a model", hint="Download the file again; what came was a page, perhaps a login."),
+    "folder": Format("a folder", hint="Name the model file inside it."),
+    "unknown": Format("a file of no known kind"),
+}
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x80\x02", "pickle"), (0, b"\x80\x03", "pickle"), (0, b"\x80\x04", "pickle"), (0, b"\x80\x05", "pickle"),
+    (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (0, b"\x1f\x8b", "compressed"), (0, b"BZh", "compressed"), (0, b"\xfd7zXZ", "compressed"),
+    (0, b"]\x00\x00", "compressed"), (0, b"\x04\x22\x4d\x18", "compressed"),
+    (0, b"x\x01", "compressed"), (0, b"x\x5e", "compressed"), (0, b"x\x9c", "compressed"), (0, b"x\xda", "compressed"),
+    (0, b"GGUF", "gguf"), (4, b"TFL3", "tflite"),
+    (0, b"version https://git-lfs", "lfs_pointer"),
+)  # fmt: skip
+_ONNX_FIELDS = frozenset((0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42))  # tags that may follow the version of the format
+_MOST_DIRECTORY = 16 << 20
+_END, _END64, _ENTRY = b"PK\x05\x06", b"PK\x06\x06", 46
+
+
+def sniff(path: Path) -> str:
+    """Say what kind of file or folder this is.
+
+    Args:
+        path: Exists.
+
+    Returns:
+        A key of ``FORMATS``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     _ = file.write(b"version https://git-lfs.github.com/spec/v1")
+        ...     file.flush()
+        ...     FORMATS[sniff(Path(file.name))].hint
+        'Run: git lfs pull'
+    """
+    if path.is_dir():
+        if (path / "saved_model.pb").exists():
+            return "saved_model"
+        return "transformers" if (path / "config.json").is_file() else "folder"
+    with path.open("rb") as stream:
+        return sniff_stream(stream)
+
+
+def sniff_stream(stream: BinaryIO) -> str:
+    """Say what kind of file this is; the stream is left at its beginning."""
+    stream.seek(0)
+    head = stream.read(512)
+    found = _sniff(stream, head)
+    stream.seek(0)
+    return found
+
+
+def _sniff(stream: BinaryIO, head: bytes) -> str:
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_format(stream)
+    for at, magic, name in _MAGIC:
+        if head.startswith(magic, at):
+            return name
+    if len(head) > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 100_000_000:
+        return "safetensors"
+    if len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 64 and head[2] in _ONNX_FIELDS:
+        return "onnx"
+    if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "html"
+    return "unknown"
+
+
+def _zip_format(stream: BinaryIO) -> str:
+    try:
+        with open_zip(stream) as archive:
+            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+            whole = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return "broken_zip"
+    if "schema.json" in whole:
+        return "skops"
+    if "config.json" in whole and "model.weights.h5" in whole:
+        return "keras"
+    inner = set(names)
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in names):
+        return "torchscript"
+    if {"archive_format", "serialized_exported_program.json"} & (inner | whole):
+        return "torch_export"
+    return "torch_save" if "data.pkl" in inner else "zip"
+
+
+def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive whose table of contents is of a sane size: ``zipfile`` reads all of it into memory.
+
+    Raises:
+        zipfile.BadZipFile: It is damaged, or its table of contents is larger than 16 MiB.
+    """
+    stream.seek(0, 2)
+    size = stream.tell()
+    stream.seek(max(0, size - (1 << 16) - 22))
+    tail = stream.read()
+    at = tail.rfind(_END)
+    if at < 0 or len(tail) < at + 22:
+        raise zipfile.BadZipFile("the table of contents at its end is missing")
+    directory: int = struct.unpack_from("<I", tail, at + 12)[0]
+    at64 = tail.rfind(_END64, 0, at)
+    if at64 >= 0 and len(tail) >= at64 + 56:
+        directory = max(directory if directory != 0xFFFFFFFF else 0, struct.unpack_from("<Q", tail, at64 + 40)[0])
+    if directory > _MOST_DIRECTORY:
+        raise zipfile.BadZipFile(f"its table of contents would take {directory:,} bytes")
+    stream.seek(0)
+    return zipfile.ZipFile(stream)
+
+
+def read_json(path: Path, *, most: int = 16 << 20) -> object:
+    """Read a small JSON file, or raise ValueError."""
+    if path.stat().st_size > most:
+        raise ValueError(f"{path.name} is larger than {most:,} bytes")
+    return json.loads(path.read_bytes())

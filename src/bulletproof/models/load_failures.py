@@ -1,0 +1,97 @@
+"""Why a model could not be loaded, in words that help."""
+
+import importlib.util
+from pathlib import Path
+
+from bulletproof.errors import ModelLoadError, classify
+from bulletproof.models.formats import FORMATS
+
+_CUT_OFF = (EOFError,)
+_CUT_OFF_WORDS = ("truncated", "ran out of input", "cut off", "incomplete", "unexpected end", "file ended before")
+_MEMORY_WORDS = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "not enough memory")
+_DAMAGED = "The file is cut off or damaged: copy it again and compare its size and checksum."
+_OURS = "'bulletproof-ai[models]'"
+_INSTALLED_AS = {
+    **dict.fromkeys(("joblib", "onnxruntime", "pandas", "sklearn", "skops"), _OURS),
+    "keras": "keras tensorflow", "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image",
+}  # fmt: skip
+
+
+class WrongFormatError(ValueError):
+    """A file of another kind than the type asked for."""
+
+    def __init__(self, found: str) -> None:
+        self.kind = FORMATS[found]
+        super().__init__(f"this is {self.kind.label}")
+
+
+def load_failure(
+    error: BaseException, model_type: str, path: Path | str, *, saved_with: str = "", hint: str | None = None
+) -> ModelLoadError:
+    """Turn whatever happened during loading into the error that the caller sees.
+
+    Args:
+        error: What happened.
+        model_type: As the caller gave it.
+        path: Of the file.
+        saved_with: Version of the library that wrote the file and that installed, when they differ.
+        hint: What to do, when the one who asks knows better than the error does.
+
+    Returns:
+        To be raised from ``error``.
+    """
+    code, why, advice = _reason(error, saved_with)
+    message = f"Failed to load {model_type} model: {why}"
+    return ModelLoadError(message, code=code, hint=hint or advice, path=str(path))
+
+
+def _reason(error: BaseException, saved_with: str) -> tuple[str, str, str | None]:
+    text = " ".join(str(error).split())[:400] or type(error).__name__
+    if isinstance(error, WrongFormatError):
+        kind = error.kind
+        return (
+            "model_load_failed",
+            text,
+            kind.hint or (kind.model_type and f"Pass model_type={kind.model_type!r}.") or None,
+        )
+    if isinstance(error, ImportError):
+        missing = _missing_library(error)
+        if missing:
+            return (
+                "missing_dependency",
+                f"{missing} is not installed",
+                f"pip install {_INSTALLED_AS.get(missing, missing)}",
+            )
+    code = classify(error).code
+    lowered = text.lower()
+    if isinstance(error, MemoryError) or any(words in lowered for words in _MEMORY_WORDS):
+        code = "gpu_out_of_memory" if code == "gpu_out_of_memory" else "out_of_memory"
+    if code in ("out_of_memory", "gpu_out_of_memory"):
+        return code, f"the memory does not suffice ({text})", "Give the process more memory, or use a smaller model."
+    if type(error).__name__ == "UntrustedTypesFoundException":
+        advice = (
+            "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
+        )
+        return "model_load_failed", text, advice
+    if isinstance(error, PermissionError):
+        return "model_load_failed", text, "Make the file readable for the user that this process runs as."
+    if saved_with:
+        return "model_load_failed", f"{text}; it was saved with {saved_with}", None
+    if isinstance(error, _CUT_OFF) or any(words in lowered for words in _CUT_OFF_WORDS):
+        return "model_load_failed", f"the file ends too early ({text})", _DAMAGED
+    if isinstance(error, AttributeError) and "__main__" in text:
+        advice = "Move the class into a module that can be imported here, and save the model again."
+        return "model_load_failed", text, advice
+    return "model_load_failed", text, None
+
+
+def _missing_library(error: ImportError) -> str:
+    """Return the module that is missing; nothing when only a part of it is, as after a change of versions."""
+    root = (error.name or "").partition(".")[0]
+    if not root or not isinstance(error, ModuleNotFoundError):
+        return ""
+    try:
+        found = importlib.util.find_spec(root) is not None
+    except (ImportError, ValueError):
+        found = False
+    return "" if found else root

@@ -1,0 +1,49 @@
+"""What a loader is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bulletproof.models.manifest import Manifest
+from bulletproof.models.predictor import Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """What is to be loaded.
+
+    Args:
+        path: The file or folder.
+        stream: The file, opened and at its beginning: what the checksum was computed from; None for a folder.
+        format: What its content is, a key of ``formats.FORMATS``.
+        checked: Whether its checksum was asked for, so that nothing but this file may be read.
+    """
+
+    path: Path
+    stream: BinaryIO | None
+    format: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How models of one type are loaded.
+
+    Args:
+        load: Returns the library's own object.
+        adapt: Makes a ``Predictor`` of that object, for the version that the manifest describes, from the file at the
+            path.
+        formats: Kinds of files it takes, keys of ``formats.FORMATS``; others that are known are refused.
+        folders: Whether it loads folders.
+        check: Raises when the object cannot predict.
+        saved_with: Gets the path; returns in words which version of the library wrote the file when it is another
+            than the one installed, else an empty text. Asked after a failure only.
+    """
+
+    load: Callable[[ModelFile], Any]
+    adapt: Callable[[Any, Manifest, Path], Predictor]
+    formats: frozenset[str]
+    folders: bool = False
+    check: Callable[[Any], None] = lambda _: None
+    saved_with: Callable[[Path], str] = lambda _: ""

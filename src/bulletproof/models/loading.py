@@ -1,0 +1,193 @@
+"""Load a model: whatever goes wrong is one kind of error that says what and why."""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bulletproof.errors import ModelLoadError
+from bulletproof.models.checksums import sha256_of
+from bulletproof.models.formats import FORMATS, sniff, sniff_stream
+from bulletproof.models.load_failures import WrongFormatError, load_failure
+from bulletproof.models.loaders import onnx_models, sklearn_models
+from bulletproof.models.loaders.loader import Loader, ModelFile
+from bulletproof.models.manifest import Manifest
+from bulletproof.models.predictor import Predictor
+
+logger = logging.getLogger("bulletproof.models")
+
+_LOADERS: dict[str, Loader] = {
+    "onnx": onnx_models.LOADER,
+    "sklearn": sklearn_models.LOADER,
+}
+
+
+def load_ai_model(model_path: str | os.PathLike[str], model_type: str = "sklearn", *, sha256: str | None = None) -> Any:
+    """Load a model from a file.
+
+    Args:
+        model_path: The file; for ``transformers`` the folder.
+        model_type: ``sklearn`` (joblib, pickle, skops), ``onnx``, ``keras`` or ``tensorflow``, ``torch`` (TorchScript,
+            exported programs, safetensors weights), ``transformers``, or one given to ``register_loader``.
+        sha256: Checksum that the file must have, in hexadecimal digits. Loading a pickle, joblib, TorchScript or Keras
+            file can run code that stands in it: give the checksum when the file comes from elsewhere.
+
+    Returns:
+        The library's own object: an estimator, an ``onnxruntime.InferenceSession``, a module, ...
+
+    Raises:
+        ModelLoadError: It cannot be loaded; ``code`` is ``model_load_failed``, ``model_tampered``,
+            ``missing_dependency``, ``out_of_memory`` or ``gpu_out_of_memory``, ``hint`` says what to do, and
+            ``__cause__`` is the library's own error.
+
+    Example:
+        >>> load_ai_model("no/such/model.joblib")
+        Traceback (most recent call last):
+        bulletproof.errors.taxonomy.ModelLoadError: Model file not found: no/such/model.joblib
+    """
+    return _load(model_path, model_type, sha256)[1]
+
+
+def open_predictor(folder: Path, manifest: Manifest) -> Predictor:
+    """Load the version that a manifest describes, after its checksum was verified.
+
+    Args:
+        folder: Where its file lies.
+        manifest: Of the version; not a remote one.
+
+    Returns:
+        What predicts.
+
+    Raises:
+        ModelLoadError: As ``load_ai_model``; or the model is not what the manifest says.
+    """
+    path = folder / manifest.file
+    loader, model = _load(path, manifest.type, manifest.sha256)
+    try:
+        return loader.adapt(model, manifest, path)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        raise load_failure(error, manifest.type, path) from error
+
+
+def register_loader(
+    model_type: str,
+    load: Callable[[Path], Any],
+    *,
+    predictor: Callable[[Any, Manifest], Predictor] | None = None,
+) -> None:
+    """Add a type of model, or replace one.
+
+    A worker process starts anew and knows only the loaders that modules register when they are imported.
+
+    Args:
+        model_type: Its name.
+        load: Gets the path; returns the model.
+        predictor: Makes a ``Predictor`` of the model; by default it is taken for an estimator with ``predict``.
+
+    Example:
+        >>> register_loader("constant", lambda path: float(path.read_text()))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "constant.txt")
+        ...     _ = file.write_text("0.5")
+        ...     load_ai_model(file, "constant")
+        0.5
+    """
+    adapt = (
+        sklearn_models.SklearnPredictor if predictor is None else lambda model, manifest, _: predictor(model, manifest)
+    )
+    _LOADERS[model_type] = Loader(
+        load=lambda file: load(file.path), adapt=adapt, formats=frozenset(FORMATS), folders=True
+    )
+
+
+def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | None) -> tuple[Loader, Any]:
+    loader: Loader | None = None
+    try:
+        loader = _loader_of(model_type)
+        path = Path(model_path)
+        return loader, _load_with(loader, path, sha256)
+    except _NotFoundError as error:
+        raise ModelLoadError(
+            f"Model file not found: {model_path}",
+            hint=f"Check the path; relative ones begin at {Path.cwd()}.",
+        ) from error.__cause__
+    except ModelLoadError:
+        raise
+    except (Exception, SystemExit) as error:  # a pickle may well end the process; it does not end ours
+        saved_with = loader.saved_with(Path(model_path)) if loader is not None else ""
+        raise load_failure(error, model_type, str(model_path), saved_with=saved_with) from error
+
+
+class _NotFoundError(Exception):
+    """The model file itself is missing, not one that its loading asked for."""
+
+
+def _loader_of(model_type: str) -> Loader:
+    try:
+        return _LOADERS[model_type]
+    except (KeyError, TypeError):
+        raise ValueError(f"Unsupported model type: {model_type}; known are {', '.join(sorted(_LOADERS))}") from None
+
+
+def _load_with(loader: Loader, path: Path, sha256: str | None) -> Any:
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _NotFoundError from error
+    if stat.S_ISDIR(facts.st_mode):
+        return _load_folder(loader, path, sha256)
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("this is a device or a pipe, not a file")
+    with path.open("rb") as stream:
+        before = os.fstat(stream.fileno())
+        if before.st_size == 0:
+            raise EOFError("the file is empty")
+        if sha256 is not None:
+            _compare(path, hashlib.file_digest(stream, "sha256").hexdigest(), sha256)
+        found = sniff_stream(stream)
+        _accept(loader, found)
+        model = _checked(loader, ModelFile(path, stream, found, sha256 is not None))
+        after = path.stat()
+    if sha256 is not None and (before.st_ino, before.st_size, before.st_mtime_ns) != (
+        after.st_ino, after.st_size, after.st_mtime_ns,
+    ):  # fmt: skip
+        raise ValueError("the file changed while it was loaded; load it again")
+    return model
+
+
+def _load_folder(loader: Loader, path: Path, sha256: str | None) -> Any:
+    found = sniff(path)
+    if not loader.folders:
+        raise WrongFormatError(found)
+    _accept(loader, found)
+    if sha256 is not None:
+        _compare(path, sha256_of(path), sha256)
+    return _checked(loader, ModelFile(path, None, found, sha256 is not None))
+
+
+def _accept(loader: Loader, found: str) -> None:
+    if found not in loader.formats and found != "unknown":
+        raise WrongFormatError(found)
+
+
+def _compare(path: Path, actual: str, expected: str) -> None:
+    if actual != expected.strip().lower():
+        raise ModelLoadError(
+            f"the model file has the checksum {actual[:16]}... and should have {expected.strip().lower()[:16]}...",
+            code="model_tampered",
+            path=str(path),
+        )
+
+
+def _checked(loader: Loader, file: ModelFile) -> Any:
+    model = loader.load(file)
+    if model is None:
+        raise ValueError("Model loaded but is None")
+    loader.check(model)
+    return model
