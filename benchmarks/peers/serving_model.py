@@ -1,0 +1,37 @@
+"""The model that the peers of ``benchmarks/predict.py`` serve: the same file, and the same slow stand-in for it."""
+
+import os
+import threading
+import time
+from typing import Any
+
+PLACES = 4
+
+
+class Model:
+    """Predicts one row: by the ONNX file in ``MODEL``, or, when ``SLOW_MS`` is set, by sleeping in one of four places."""
+
+    def __init__(self) -> None:
+        self.slow = float(os.environ.get("SLOW_MS", "0")) / 1000
+        self.places = threading.BoundedSemaphore(PLACES)
+        if not self.slow:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(
+                os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
+            )
+            self.input = self.session.get_inputs()[0].name
+
+    def __call__(self, row: list[float]) -> tuple[int, float]:
+        """Return class and confidence."""
+        if self.slow:
+            with self.places:
+                time.sleep(self.slow)
+            return 0, 1.0
+        import numpy as np
+
+        classes, probabilities = self.session.run(None, {self.input: np.array([row], dtype=np.float32)})[:2]
+        chosen: Any = classes[0]
+        return int(chosen), float(probabilities[0][int(chosen)])
