@@ -1,0 +1,183 @@
+"""``bulletproof stress``: send a service what breaks services, and compare its answers with what they should be."""
+
+import asyncio
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from bulletproof.cli.stress_cases import StressCase, stress_cases
+from bulletproof.errors import ConfigurationError, classify
+from bulletproof.settings import load_settings
+
+if TYPE_CHECKING:
+    import httpx
+
+_CASE_SECONDS = 120.0
+_SLOW_SECONDS = 2.0
+_SLOW_BYTES = 2**20  # what is larger may take longer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back.
+
+    Args:
+        name: Of the case.
+        why: What is nasty about it.
+        expected: The right answers, as ``422 invalid_json``.
+        got: The answer.
+        seconds: How long it took.
+        surprise: What is wrong with it; empty when nothing is.
+    """
+
+    name: str
+    why: str
+    expected: str
+    got: str
+    seconds: float
+    surprise: str
+
+
+def stress(
+    url: Annotated[
+        str | None, typer.Option(help="Address of the service. [default: one of its own, in this process]")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="Key to send.", envvar="BULLETPROOF_STRESS_KEY")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON.")] = False,
+) -> None:
+    """Send a service what breaks services; exit 1 when an answer is a surprise.
+
+      bulletproof stress                                          # the service as configured here, in this process
+      bulletproof stress --url https://ai.example.com --api-key KEY
+
+    Some seventy requests, two of them tens of megabytes long. Nothing is asked of other machines.
+    """
+    console = Console(stderr=True)
+    outcomes = asyncio.run(_run(url, api_key, console))
+    if as_json:
+        typer.echo(orjson.dumps([asdict(item) for item in outcomes], option=orjson.OPT_INDENT_2))
+    else:
+        _show(outcomes)
+    raise typer.Exit(any(item.surprise for item in outcomes))
+
+
+async def _run(url: str | None, api_key: str | None, console: Console) -> list[Outcome]:
+    cases = list(stress_cases())
+    async with AsyncExitStack() as stack:
+        client = await _client(stack, url, api_key)
+        outcomes = []
+        with Progress(console=console, transient=True) as progress:
+            for case in progress.track(cases, description="Sending"):
+                outcomes.append(await run_case(client, case))
+        return outcomes
+
+
+async def _client(stack: AsyncExitStack, url: str | None, api_key: str | None) -> "httpx.AsyncClient":
+    try:
+        import httpx
+    except ImportError as error:
+        raise ConfigurationError(
+            "the HTTP client is not installed",
+            code="missing_dependency",
+            hint="pip install 'bulletproof-ai[dashboard]'",
+        ) from error
+    headers = {"X-API-Key": api_key} if api_key else {}
+    if url is not None:
+        return await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=_CASE_SECONDS))
+    from bulletproof.service import create_app
+
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulletproof-stress-", ignore_cleanup_errors=True))
+    # The limits are those configured; keys and data of the real service are left alone.
+    settings = load_settings(data_dir=Path(folder), database_url=None, api_keys=())
+    app = create_app(settings)
+    await stack.enter_async_context(app.router.lifespan_context(app))
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("127.0.0.1", 1))
+    client = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=_CASE_SECONDS)
+    return await stack.enter_async_context(client)
+
+
+async def run_case(client: "httpx.AsyncClient", case: StressCase) -> Outcome:
+    """Send one case and judge the answer.
+
+    Args:
+        client: An HTTP client of the service.
+        case: What to send.
+
+    Returns:
+        What came back, and what is wrong with it.
+    """
+    content = case.make()
+    started = time.perf_counter()
+    try:
+        if case.path == "/process":
+            response = await client.post(case.path, files={"file": (case.name, content, case.media_type)})
+        else:
+            response = await client.post(case.path, content=content, headers={"Content-Type": case.media_type})
+    except Exception as error:  # noqa: BLE001 -- whatever happened to the request is the outcome
+        seconds = time.perf_counter() - started
+        surprise = f"no answer: {classify(error).details}"
+        return Outcome(_short(case.name), case.why, _expected(case), type(error).__name__, seconds, surprise)
+    seconds = time.perf_counter() - started
+    got, surprise = _judge(case, response)
+    if not surprise and seconds > _SLOW_SECONDS and len(content) < _SLOW_BYTES:
+        surprise = f"it took {seconds:.1f} s"
+    return Outcome(_short(case.name), case.why, _expected(case), got, round(seconds, 3), surprise)
+
+
+def _judge(case: StressCase, response: "httpx.Response") -> tuple[str, str]:
+    try:
+        body: Any = response.json()
+    except ValueError:
+        return str(response.status_code), "the answer is no JSON"
+    if not isinstance(body, dict):
+        return str(response.status_code), "the answer is no JSON object"
+    code = str(body.get("code", ""))
+    got = f"{response.status_code} {code}".strip()
+    if response.status_code not in case.status:
+        return got, f"status {response.status_code}: {body.get('details') or body.get('error') or ''}"
+    if response.status_code == 200:
+        analyzed = body.get("records", {}).get("analyzed")
+        if case.records is not None and analyzed != case.records:
+            return got, f"{analyzed} records analysed, not {case.records}"
+        return got, ""
+    missing = {"error", "error_type", "details", "status", "code", "hint"} - body.keys()
+    if missing:
+        return got, f"the error lacks {', '.join(sorted(missing))}"
+    return got, "" if code in case.codes else f"code {code}: {body['details']}"
+
+
+def _expected(case: StressCase) -> str:
+    statuses = "/".join(str(status) for status in case.status)
+    return f"{statuses} {' or '.join(case.codes)}".strip()
+
+
+def _short(name: str) -> str:
+    shown = name.replace("\x00", "\\0")
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+def _show(outcomes: list[Outcome]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("", "Sent", "What is nasty", "Expected", "Got", "Seconds"):
+        table.add_column(name, overflow="fold", justify="right" if name == "Seconds" else "left", min_width=7)
+    worst: list[str] = []
+    for item in outcomes:
+        mark = Text("surprise", style="red") if item.surprise else Text("ok", style="green")
+        table.add_row(mark, Text(item.name), Text(item.why), item.expected, Text(item.got), f"{item.seconds:.2f}")
+        if item.surprise:
+            worst.append(f"{item.name} ({item.why}): {item.surprise}")
+    console = Console()
+    console.print(table)
+    for line in worst:
+        console.print(Text(line, style="red"))
+    console.print(f"{len(outcomes) - len(worst)} of {len(outcomes)} as expected, {len(worst)} surprises")
