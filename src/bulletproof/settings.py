@@ -54,6 +54,13 @@ class Settings(BaseSettings):
         "the machine has a second core, else 0: threads.",
     )
 
+    default_model: str = Field("iris", description="Model that answers POST /predict when the request names none.")
+    model_memory_bytes: int = Field(
+        2048 * MIB,
+        ge=1,
+        description="Memory of the loaded models together, in bytes; beyond it the least recently used are let go.",
+    )
+
     max_upload_bytes: int = Field(25 * MIB, ge=1, description="Largest upload over HTTP, in bytes.")
     max_file_bytes: int = Field(8192 * MIB, ge=1, description="Largest file on the command line, in bytes.")
     max_decompressed_bytes: int = Field(
