@@ -9,14 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from bulletproof.errors import ConfigurationError, ModelLoadError, classify
+from bulletproof.errors import ModelLoadError, classify
 from bulletproof.models.checking import answers_of
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.manifest import Feature, Manifest
-from bulletproof.workers import WorkerPool
+from bulletproof.models.runners import open_runner
 
 Mark = Literal["ok", "failed", "skipped"]
-_LOAD_SECONDS = 300.0
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Verification:
 
     Args:
         name: The model.
-        version: The version.
-        manifest: Whether its manifest is valid and its files are there.
+        version: The version; empty for what is wrong with the model as a whole.
+        manifest: Whether its manifest is valid and its file is there.
         checksum: Whether the file fits its checksum; skipped for a remote model.
         loads: Whether it can be loaded.
         predicts: Whether it answers a row that its schema allows with what its schema says.
@@ -45,11 +45,6 @@ class Verification:
     problem: str = ""
     hint: str = ""
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problem
-
 
 def verify_version(name: str, version: str, find: Callable[[], tuple[Path, Manifest]]) -> Verification:
     """Try a version out.
@@ -63,75 +58,71 @@ def verify_version(name: str, version: str, find: Callable[[], tuple[Path, Manif
         What was found; nothing is raised for what is wrong with it.
     """
     marks: dict[str, Mark] = {}
-    stage = "manifest"
+    stages = ["manifest"]
     try:
         folder, manifest = find()
-        marks[stage], stage = "ok", "checksum"
-        if manifest.file:
-            check_file(folder, manifest)
-            marks[stage] = "ok"
-        stage = "loads"
-        probe(folder, manifest)
+        stages.append("checksum")
+        check_file(folder, manifest)
+        probe(folder, manifest, stages.append)
     except Exception as error:  # noqa: BLE001 -- a model may raise anything; what it was is the answer
-        diagnosis = classify(error)
-        if stage == "loads" and not isinstance(error, ModelLoadError | ConfigurationError):
-            marks[stage], stage = "ok", "predicts"
-        marks[stage] = "failed"
-        return Verification(name, version, **marks, code=diagnosis.code, problem=diagnosis.details, hint=diagnosis.hint)
-    return Verification(name, version, **marks, loads="ok", predicts="ok")
+        found = classify(error)
+        marks[stages.pop()] = "failed"
+        marks |= dict.fromkeys(stages, "ok")
+        return Verification(name, version, **marks, code=found.code, problem=found.details, hint=found.hint)
+    return Verification(name, version, "ok", "ok" if manifest.file else "skipped", "ok", "ok")
 
 
 def check_file(folder: Path, manifest: Manifest) -> None:
-    """Compare the checksum of a version's file.
+    """Compare the checksum of a version's file, if it has one.
 
     Raises:
         ModelLoadError: ``model_tampered``, or the file cannot be read.
     """
+    if not manifest.file:
+        return
     try:
-        digest = sha256_of(folder / manifest.file)
+        found = sha256_of(folder / manifest.file)
     except OSError as error:
         raise ModelLoadError(f"{manifest.file} cannot be read: {error.strerror}") from error
-    if digest != manifest.sha256:
+    if found != manifest.sha256:
         raise ModelLoadError(
-            f"the SHA-256 of {manifest.file} is {digest}, not {manifest.sha256} as in the manifest",
+            f"{manifest.file} has the checksum {found[:16]}..., and its manifest says {manifest.sha256[:16]}...",
             code="model_tampered",
         )
 
 
-def probe(folder: Path, manifest: Manifest) -> None:
-    """Load a version and have it predict a row; an isolated one in a worker process of its own.
+def probe(folder: Path, manifest: Manifest, tell: Tell = lambda _: None) -> None:
+    """Load a version as the service would and have it predict a row from the middle of what it takes.
+
+    Args:
+        folder: Where it lies.
+        manifest: What is known of it.
+        tell: Gets each stage when it begins.
 
     Raises:
         AIError: It cannot be loaded, cannot predict, or answers something else than its schema says.
     """
-    if not manifest.isolated:
-        predict_a_row(folder, manifest)
-        return
 
-    async def apart() -> None:
-        pool = WorkerPool(1, name=f"{manifest.name} {manifest.version}")
+    async def attempt() -> None:
+        tell("loads")
+        runner = await open_runner(folder, manifest)
         try:
-            await pool.run(predict_a_row, folder, manifest, timeout=_LOAD_SECONDS)
+            tell("predicts")
+            row = np.array([[_middle(feature) for feature in manifest.input.features]], dtype=np.float64)
+            answers_of(await runner.run(row, timeout=manifest.limits.timeout_seconds), 1, manifest.output)
         finally:
-            await pool.aclose()
+            await runner.aclose()
 
     # In a thread, as there may be an event loop in this one.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, apart()).result()
-
-
-def predict_a_row(folder: Path, manifest: Manifest) -> None:
-    """Load a version and have it predict a row from the middle of what it takes."""
-    from bulletproof.models.loading import open_predictor
-
-    predictor = open_predictor(folder, manifest)
-    row = [[_middle(feature) for feature in manifest.input.features]]
-    answers_of(predictor.predict(np.array(row, dtype=np.float64)), 1, manifest.output)
+        thread.submit(asyncio.run, attempt()).result()
 
 
 def _middle(feature: Feature) -> float:
     least, greatest = feature.minimum, feature.maximum
-    if least is not None and greatest is not None:
-        middle = least + (greatest - least) / 2
-        return float(np.floor(middle)) if feature.type == "int" and np.floor(middle) >= least else middle
-    return next((bound for bound in (least, greatest) if bound is not None), 0.0)
+    if least is None or greatest is None:
+        least = greatest = next((bound for bound in (least, greatest) if bound is not None), 0.0)
+    middle = least + (greatest - least) / 2
+    if feature.type == "float":
+        return middle
+    return float(np.ceil(least) if feature.minimum is not None else np.floor(middle))
