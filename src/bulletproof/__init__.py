@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from bulletproof.ingest import read_training_data as read_training_data
     from bulletproof.llm import call_openai_api as call_openai_api
     from bulletproof.llm import wrap as wrap
+    from bulletproof.models import ModelServer as ModelServer
+    from bulletproof.models import PredictionRequest as PredictionRequest
+    from bulletproof.models import PredictionResponse as PredictionResponse
     from bulletproof.models import load_ai_model as load_ai_model
     from bulletproof.models import register_loader as register_loader
     from bulletproof.monitor import AIErrorMonitor as AIErrorMonitor
@@ -151,6 +154,9 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "wrap",
     ),
     "models": (
+        "ModelServer",
+        "PredictionRequest",
+        "PredictionResponse",
         "load_ai_model",
         "register_loader",
     ),
@@ -232,11 +238,14 @@ __all__ = [
     "LocalAnalyzer",
     "ModelError",
     "ModelLoadError",
+    "ModelServer",
     "NotFoundError",
     "Notice",
     "OverloadedError",
     "Policy",
     "PredictionError",
+    "PredictionRequest",
+    "PredictionResponse",
     "PredictionTimeoutError",
     "ProcessOptions",
     "RateLimit",

@@ -2,10 +2,14 @@
 
 from bulletproof.models.catalog import ModelInfo, VersionInfo
 from bulletproof.models.checksums import sha256_of
+from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.loading import load_ai_model, open_predictor, register_loader
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.requests import PredictionRequest, PredictionResponse
 from bulletproof.models.rollout import Candidate, Rollout
+from bulletproof.models.runners import open_runner
+from bulletproof.models.server import ModelServer, Prediction
 from bulletproof.models.verify import Verification
 
 __all__ = [
@@ -13,15 +17,21 @@ __all__ = [
     "Feature",
     "InputSchema",
     "Limits",
+    "LoadedModels",
     "Manifest",
     "ModelInfo",
     "ModelRegistry",
+    "ModelServer",
     "OutputSchema",
+    "Prediction",
+    "PredictionRequest",
+    "PredictionResponse",
     "Rollout",
     "Verification",
     "VersionInfo",
     "load_ai_model",
     "open_predictor",
+    "open_runner",
     "register_loader",
     "sha256_of",
 ]

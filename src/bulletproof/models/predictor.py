@@ -14,10 +14,12 @@ class Outputs:
     Args:
         values: One number a row: the class index of a classification, the value of a regression; shape (rows,).
         probabilities: Of each class; shape (rows, classes). None for a regression and for classifiers that have none.
+        confidences: One number a row, in [0, 1]: of models that state the probability of the answer alone.
     """
 
     values: NDArray[np.float64]
     probabilities: NDArray[np.float64] | None = None
+    confidences: NDArray[np.float64] | None = None
 
 
 class Predictor(Protocol):

@@ -96,8 +96,8 @@ class RowReader:
                         code="not_numeric", hint=self._hint, row=row, index=index,
                     )  # fmt: skip
 
-    def _misshapen(self, message: str, **where: int | None) -> NoReturn:
-        raise InputValidationError(message, code="shape_mismatch", hint=self._hint, **where)
+    def _misshapen(self, message: str, row: int | None = None) -> NoReturn:
+        raise InputValidationError(message, code="shape_mismatch", hint=self._hint, row=row)
 
     def _out_of_range(self, value: float, index: int, row: int | None) -> InputValidationError:
         feature = self._features[index]

@@ -1,0 +1,174 @@
+"""A model behind another server: one that speaks this API, or the Open Inference Protocol v2."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bulletproof.errors import (
+    BadResponseError,
+    ConfigurationError,
+    ErrorType,
+    ExternalServiceError,
+    PredictionTimeoutError,
+    RateLimitedError,
+    ServiceAuthError,
+    ServiceTimeoutError,
+    ServiceUnavailableError,
+    classify,
+)
+from bulletproof.models.manifest import Manifest
+from bulletproof.models.predictor import Outputs
+from bulletproof.models.runner import OnRunaway
+from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, Policy, RetryPolicy, deadline
+
+Rows = NDArray[np.float64]
+
+_BYTES, _BYTES_PER_NUMBER = 2**16, 128  # of an answer: more is no answer to what was asked
+_CONNECT_SECONDS = 5.0
+_CLASSES: dict[str, type[ExternalServiceError]] = {
+    "rate_limited": RateLimitedError,
+    "service_unavailable": ServiceUnavailableError,
+    "service_timeout": ServiceTimeoutError,
+    "auth_failed": ServiceAuthError,
+    "bad_response": BadResponseError,
+}
+
+
+class RemoteRunner:
+    """Asks another server, again when that is worth it, and not while its circuit is open.
+
+    An address with ``/v2/models/NAME`` or ``/v2/models/NAME/versions/VERSION`` in it is asked by the Open Inference
+    Protocol (https://github.com/kserve/open-inference-protocol); any other is the base of a server like this one, whose
+    ``/predict`` is asked for the model and the version of the manifest.
+
+    Args:
+        manifest: What is known of the model; its ``url`` is asked.
+        sleep: Waits so many seconds between two tries.
+        rng: Gives the jitter of these waits.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        sleep: Callable[[float], Any] | None = None,
+        rng: Any = random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        try:
+            import httpx
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                "a remote model needs httpx", code="missing_dependency", hint="pip install 'bulletproof-ai[remote]'"
+            ) from error
+        self.memory_bytes = 0
+        self._manifest = manifest
+        self._name = f"the server of {manifest.name} {manifest.version}"
+        self._infers = "/v2/models/" in manifest.url
+        base, end = manifest.url.rstrip("/"), "/infer" if self._infers else "/predict"
+        self._url = base if base.endswith(end) else base + end
+        most = manifest.limits.max_concurrent
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            follow_redirects=False,
+        )
+        self.breaker = AIServiceCircuitBreaker(
+            f"model:{manifest.name}:{manifest.version}", CircuitConfig(timeout=15), clock=clock
+        )
+        retry = RetryPolicy(max_attempts=3, base_delay=0.1, max_delay=2, sleep=sleep, rng=rng, clock=clock)
+        self._policy = Policy(retry=retry, breaker=self.breaker, name=self._name, clock=clock)
+
+    async def run(self, rows: Rows, *, timeout: float, on_runaway: OnRunaway | None = None) -> Outputs:  # noqa: ARG002 -- nothing runs away from here
+        """Predict rows; see ``Runner.run``."""
+        try:
+            async with deadline(timeout):
+                return await self._policy.call(self._ask, rows)
+        except TimeoutError as error:
+            if isinstance(error, ServiceTimeoutError):
+                raise
+            raise PredictionTimeoutError(f"{self._name} did not answer within {timeout:.3g} s") from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _ask(self, rows: Rows) -> Outputs:
+        import httpx
+
+        body = _inference(rows) if self._infers else self._question(rows)
+        try:
+            async with self._client.stream("POST", self._url, json=body) as response:
+                response.raise_for_status()
+                data = await self._read(response, rows)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._failure(error) from error
+        read = _inferred if self._infers else _predicted
+        try:
+            return read(json.loads(data), self._manifest.output.kind == "classification")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise BadResponseError(f"{self._name} answered something else than predictions") from error
+
+    def _question(self, rows: Rows) -> dict[str, Any]:
+        manifest = self._manifest
+        return {"input_data": rows.tolist(), "model": manifest.name, "model_version": manifest.version}
+
+    async def _read(self, response: Any, rows: Rows) -> bytes:
+        most = _BYTES + _BYTES_PER_NUMBER * len(rows) * (len(self._manifest.output.classes) + 1)
+        data = bytearray()
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > most:
+                raise BadResponseError(f"{self._name} answered more than {most:,} bytes")
+        return bytes(data)
+
+    def _failure(self, error: Exception) -> ExternalServiceError:
+        """What the other server refuses as invalid passed our own checks: that is between it and us."""
+        found = classify(error)
+        code = found.code if found.error_type is ErrorType.EXTERNAL_SERVICE else "request_rejected"
+        return _CLASSES.get(code, ExternalServiceError)(
+            f"{self._name}: {found.details}", code=code, retry_after=found.retry_after
+        )
+
+
+def _inference(rows: Rows) -> dict[str, Any]:
+    tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP64", "data": rows.ravel().tolist()}
+    return {"inputs": [tensor]}
+
+
+def _predicted(body: Mapping[str, Any], classifies: bool) -> Outputs:  # noqa: ARG001 -- both kinds look the same
+    answers = body["predictions"]
+    return Outputs(
+        np.array([_number(answer["prediction"]) for answer in answers]),
+        confidences=np.array([_number(answer["confidence"]) for answer in answers]),
+    )
+
+
+def _inferred(body: Mapping[str, Any], classifies: bool) -> Outputs:
+    """Find values and probabilities by their shapes: every server names its outputs as it likes."""
+    tensors = {str(one["name"]): _tensor(one) for one in body["outputs"]}
+    tables = [tensor for tensor in tensors.values() if tensor.ndim == 2 and tensor.shape[1] > 1]
+    columns = [tensor.reshape(-1) for tensor in tensors.values() if tensor.ndim < 2 or tensor[0].size == 1]
+    probabilities = tables[0] if classifies and tables else None
+    if columns:
+        return Outputs(columns[0], probabilities)
+    if probabilities is None:
+        raise ValueError("there is no output with one number a row")
+    return Outputs(probabilities.argmax(axis=1).astype(np.float64), probabilities)
+
+
+def _tensor(output: Mapping[str, Any]) -> Rows:
+    numbers = np.array(output["data"], dtype=np.float64)
+    return numbers.reshape([int(size) for size in output["shape"]])
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    return float(value)

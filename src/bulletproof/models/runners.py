@@ -1,0 +1,43 @@
+"""The runner that fits a model."""
+
+from pathlib import Path
+
+from bulletproof.models.local import LocalRunner, start_thread
+from bulletproof.models.manifest import Manifest
+from bulletproof.models.runner import Runner
+
+
+async def open_runner(folder: Path, manifest: Manifest) -> Runner:
+    """Load a model and return what runs it.
+
+    Args:
+        folder: Where the model's file is.
+        manifest: What is known of it: ``isolated`` ones run in processes of their own, ``remote`` ones on another
+            server, all others in this process.
+
+    Returns:
+        The runner; whoever opened it closes it.
+
+    Raises:
+        ModelLoadError: The model cannot be loaded.
+        ConfigurationError: A library is missing.
+    """
+    if manifest.type == "remote":
+        from bulletproof.models.remote import RemoteRunner
+
+        return RemoteRunner(manifest)
+    if manifest.isolated:
+        from bulletproof.models.isolated import IsolatedRunner
+
+        isolated = IsolatedRunner(folder, manifest)
+        await isolated.open()
+        return isolated
+    return await start_thread(lambda: _load(folder, manifest))
+
+
+def _load(folder: Path, manifest: Manifest) -> LocalRunner:
+    from bulletproof.models.loading import open_predictor
+
+    predictor = open_predictor(folder, manifest)
+    held = (folder / manifest.file).stat().st_size
+    return LocalRunner(predictor, name=f"{manifest.name} {manifest.version}", memory_bytes=held)

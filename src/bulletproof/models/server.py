@@ -1,0 +1,314 @@
+"""Answers predictions: validated, admitted, in time, checked, and typed when it cannot be."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bulletproof.errors import (
+    AIError,
+    ErrorType,
+    InputValidationError,
+    NotFoundError,
+    OverloadedError,
+    classify,
+)
+from bulletproof.models.checking import Answer
+from bulletproof.models.isolated import places_of
+from bulletproof.models.lane import Lane
+from bulletproof.models.loaded import LoadedModels
+from bulletproof.models.manifest import Manifest
+from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.runners import open_runner
+from bulletproof.models.trial import Side, Trial
+from bulletproof.monitor import AIErrorMonitor, default_monitor
+from bulletproof.resilience import deadline, remaining
+
+logger = logging.getLogger("bulletproof.models")
+
+_LANES = 256
+_MEMORY_BYTES = 2 * 2**30  # of the models of a server that is given none
+_BESIDE = 8  # comparisons under way at the same time
+_CANARY_TIME = 0.5  # share of its time after which a canary request goes to the active version
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model answered.
+
+    Args:
+        predictions: One for each row.
+        model: Name of the model.
+        model_version: The version that answered.
+        single: Whether one row was sent, not a list of rows.
+    """
+
+    predictions: list[Answer]
+    model: str
+    model_version: str
+    single: bool
+
+
+class ModelServer:
+    """Answers predictions from the models of a registry.
+
+    Args:
+        registry: The models there are.
+        loaded: Those that are loaded; by default its own, which ``aclose`` closes.
+        monitor: Where errors and successes are counted, under ``model:NAME``.
+        default_model: Answers when no model is named; None for the registry's default.
+        clock: Gives monotonic seconds.
+        rng: Draws which requests a candidate version gets; a ``random.Random``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> async def main():
+        ...     server = ModelServer(ModelRegistry(Path("no/such/folder")))
+        ...     try:
+        ...         answer = await server.predict([5.1, 3.5, 1.4, 0.2])
+        ...         return answer.predictions[0].label, answer.model_version
+        ...     finally:
+        ...         await server.aclose()
+        >>> asyncio.run(main())
+        ('setosa', 'v1.0')
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        *,
+        loaded: LoadedModels | None = None,
+        monitor: AIErrorMonitor | None = None,
+        default_model: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Any = random,
+    ) -> None:
+        self.registry = registry
+        self.loaded = (
+            loaded if loaded is not None else LoadedModels(open_runner, registry.folder_of, memory_bytes=_MEMORY_BYTES)
+        )
+        self.monitor = monitor if monitor is not None else default_monitor()
+        self.default_model = default_model if default_model is not None else registry.default
+        self._owns_loaded = loaded is None
+        self._clock = clock
+        self._draw: Callable[[], float] = rng.random
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._trials: dict[str, Trial] = {}
+        self._beside: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    async def predict(
+        self,
+        input_data: object,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """Predict one row, or a list of rows.
+
+        Args:
+            input_data: A list of numbers, or a list of such lists, as a JSON parser gives it.
+            model: Name of the model; None for the default one.
+            version: As in ``v1.0``; None for the active one.
+            timeout: Seconds for all of it; at most what the model's limits allow, which is the default.
+
+        Returns:
+            The checked answer.
+
+        Raises:
+            InputValidationError: The input, the name or the time is not valid.
+            NotFoundError: There is no such model or version; lists what there is.
+            OverloadedError: No place is free, and none will be in time; ``retry_after`` says when.
+            PredictionTimeoutError: The model did not answer in time.
+            DeadlineExceededError: The time was over before the model was asked.
+            ModelError: It cannot be loaded, failed, crashed, or answered rubbish.
+            ResourceError: It ran out of memory.
+            ExternalServiceError: The server of a remote model failed.
+        """
+        name = self.default_model if model is None else model
+        began = self._clock()
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            if self._draining:
+                raise OverloadedError("this server is about to stop", hint="Ask another one, or later.", retry_after=5)
+            prediction = await self._predict(input_data, name, version, timeout)
+        except Exception as error:
+            self._report(error, name)
+            raise
+        else:
+            self.monitor.record_success(f"model:{prediction.model}", self._clock() - began)
+            return prediction
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return how each candidate does beside its active version; see ``Trial.report``."""
+        return [trial.report() for trial in self._trials.values()]
+
+    async def drain(self, timeout: float) -> bool:
+        """Take no more requests, and wait for those under way.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether all were answered in time.
+        """
+        self._draining = True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("%d predictions are still under way", self._under_way)
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Stop: comparisons are broken off, and models that were loaded here are let go."""
+        self._draining = True
+        beside = list(self._beside)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        if self._owns_loaded:
+            await self.loaded.aclose()
+
+    async def _predict(self, data: object, name: str, version: str | None, timeout: float | None) -> Prediction:
+        if not isinstance(name, str) or not isinstance(version, str | None):
+            raise InputValidationError("model and model_version must be strings", field="model")
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise InputValidationError(f"timeout must be above 0 seconds, not {timeout!r}", field="timeout")
+        lane = self._lane(self.registry.manifest(name, version))
+        rows, single = lane.read(data)
+        allowed = lane.manifest.limits.timeout_seconds
+        with deadline(allowed if timeout is None else min(timeout, allowed), clock=self._clock):
+            trial = self._trial(lane) if version is None else None
+            if trial is None:
+                answers = await lane.predict(rows)
+                return Prediction(answers, name, lane.manifest.version, single)
+            lane, answers = await self._tried(trial, lane, rows, data)
+            return Prediction(answers, name, lane.manifest.version, single)
+
+    def _lane(self, manifest: Manifest) -> Lane:
+        key = (manifest.name, manifest.version)
+        lane = self._lanes.get(key)
+        if lane is None or lane.manifest is not manifest:
+            if len(self._lanes) >= _LANES:
+                del self._lanes[next(iter(self._lanes))]
+            limits = manifest.limits
+            alone = manifest.isolated and limits.batch_rows == 1
+            places = places_of(manifest) if alone else limits.max_concurrent
+            lane = self._lanes[key] = Lane(manifest, self.loaded.lease, places=places, clock=self._clock)
+        return lane
+
+    def _report(self, error: Exception, name: str) -> None:
+        """Tell the monitor and the log, once."""
+        found = classify(error)
+        # Names come from callers: those that mean nothing are not counted one by one.
+        service = "models" if isinstance(error, NotFoundError) or not isinstance(name, str) else f"model:{name}"
+        self.monitor.record_exception(error, service)
+        if found.error_type is ErrorType.VALIDATION:
+            return
+        bug = found.code in ("internal_error", "prediction_failed")
+        logger.log(
+            logging.ERROR if bug else logging.WARNING,
+            "prediction of %s failed: %s: %s", name, found.code, found.details,
+            exc_info=error if bug else None, extra={"code": found.code, "model": name},
+        )  # fmt: skip
+
+    # A candidate beside the active version.
+
+    def _trial(self, lane: Lane) -> Trial | None:
+        """Return the trial that this request takes part in, if any."""
+        name, version = lane.manifest.name, lane.manifest.version
+        rule = self.registry.rollout(name).candidate
+        if rule is None:
+            return None
+        trial = self._trials.get(name)
+        if trial is None or trial.rule != rule or trial.active_version != version:
+            trial = self._trials[name] = Trial(name, version, rule)
+        return trial if self._draw() < rule.share else None
+
+    async def _tried(
+        self, trial: Trial, active: Lane, rows: NDArray[np.float64], data: object
+    ) -> tuple[Lane, list[Answer]]:
+        if trial.rule.mode == "canary":
+            try:
+                candidate = self._lane(self.registry.manifest(trial.model, trial.rule.version))
+                left = remaining()
+                with deadline(left * _CANARY_TIME if left else None, clock=self._clock):
+                    answers = await self._timed(trial.candidate, candidate, candidate.read(data)[0])
+            except AIError as error:
+                trial.rescued += 1
+                self._failed_beside(trial, error)
+            else:
+                self._compare(trial, active, data, answers, answered_by_candidate=True)
+                return candidate, answers
+        answers = await self._timed(trial.active, active, rows)
+        if trial.rule.mode == "shadow":
+            self._compare(trial, active, data, answers, answered_by_candidate=False)
+        return active, answers
+
+    async def _timed(self, side: Side, lane: Lane, rows: NDArray[np.float64]) -> list[Answer]:
+        began = self._clock()
+        try:
+            answers = await lane.predict(rows)
+        except AIError as error:
+            side.errors[error.code] += 1
+            raise
+        side.succeed(self._clock() - began)
+        return answers
+
+    def _compare(
+        self, trial: Trial, active: Lane, data: object, answers: list[Answer], *, answered_by_candidate: bool
+    ) -> None:
+        """Ask the other version too, after the answer, if there is room."""
+        if len(self._beside) >= _BESIDE or self._draining:
+            trial.skipped += 1
+            return
+        task = asyncio.create_task(
+            self._ask_other(trial, active, data, answers, answered_by_candidate=answered_by_candidate),
+            context=Context(),  # the deadline of the request is not its own
+        )
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _ask_other(
+        self, trial: Trial, active: Lane, data: object, answers: list[Answer], *, answered_by_candidate: bool
+    ) -> None:
+        try:
+            lane, side = active, trial.active
+            if not answered_by_candidate:
+                lane, side = self._lane(self.registry.manifest(trial.model, trial.rule.version)), trial.candidate
+            with deadline(lane.manifest.limits.timeout_seconds, clock=self._clock):
+                other = await self._timed(side, lane, lane.read(data)[0])
+        except AIError as error:
+            self._failed_beside(trial, error)
+        else:
+            trial.compare(*((other, answers) if answered_by_candidate else (answers, other)))
+
+    def _failed_beside(self, trial: Trial, error: AIError) -> None:
+        """Report what no caller noticed: seen by whoever looks, but no ground for an alarm."""
+        self.monitor.record_error(
+            str(error.error_type), f"model:{trial.model}", "low", str(error),
+            code=error.code, candidate_version=trial.rule.version, mode=trial.rule.mode,
+        )  # fmt: skip
+        logger.info(
+            "%s %s failed beside %s: %s", trial.model, trial.rule.version, trial.active_version, error.code,
+            extra={"code": error.code, "model": trial.model},
+        )  # fmt: skip
