@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from bulletproof.ingest import read_training_data as read_training_data
     from bulletproof.llm import call_openai_api as call_openai_api
     from bulletproof.llm import wrap as wrap
+    from bulletproof.models import Manifest as Manifest
+    from bulletproof.models import ModelRegistry as ModelRegistry
     from bulletproof.models import ModelServer as ModelServer
     from bulletproof.models import PredictionRequest as PredictionRequest
     from bulletproof.models import PredictionResponse as PredictionResponse
@@ -154,6 +156,8 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "wrap",
     ),
     "models": (
+        "Manifest",
+        "ModelRegistry",
         "ModelServer",
         "PredictionRequest",
         "PredictionResponse",
@@ -236,8 +240,10 @@ __all__ = [
     "InvalidModelOutputError",
     "LLMAnalyzer",
     "LocalAnalyzer",
+    "Manifest",
     "ModelError",
     "ModelLoadError",
+    "ModelRegistry",
     "ModelServer",
     "NotFoundError",
     "Notice",
