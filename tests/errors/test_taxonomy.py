@@ -80,7 +80,7 @@ def test_each_code_has_words_and_a_status_of_its_type(code: str) -> None:
     assert spec.hint.endswith(".")
     assert isinstance(spec.severity, Severity)
     allowed = {
-        ErrorType.VALIDATION: {400, 401, 403, 404, 405, 408, 413, 415, 422, 429},
+        ErrorType.VALIDATION: {400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429},
         ErrorType.RESOURCE: {500, 503, 504},
         ErrorType.MODEL: {500, 503, 504},
         ErrorType.EXTERNAL_SERVICE: {502, 503, 504},
@@ -96,6 +96,7 @@ _STATUSES = {
     404: "not_found unknown_model unknown_model_version file_not_found",
     405: "method_not_allowed",
     408: "request_timeout",
+    409: "conflict",
     413: "file_too_large",
     415: "unsupported_format",
     422: """invalid_input invalid_json invalid_csv invalid_encoding invalid_archive empty_file missing_field empty_text

@@ -110,6 +110,9 @@ CODES: dict[str, CodeSpec] = {
     "method_not_allowed": CodeSpec(
         _V, 405, _LOW, False, "Method not allowed", "Use one of the methods in the Allow header."
     ),
+    "conflict": CodeSpec(
+        _V, 409, _LOW, False, "Not possible in this state", "Look at its state now, and choose what fits it."
+    ),
     "unauthorized": CodeSpec(
         _V, 401, _LOW, False, "API key missing or wrong",
         "Send a valid key in the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
