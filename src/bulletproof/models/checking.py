@@ -65,7 +65,14 @@ def answers_of(outputs: Outputs, rows: int, schema: OutputSchema) -> list[Answer
 def _confidences(outputs: Outputs, chosen: NDArray[np.intp], classes: int) -> list[float]:
     rows = len(chosen)
     if outputs.probabilities is None:
-        return [0.0] * rows
+        if outputs.confidences is None:
+            return [0.0] * rows
+        stated = _numbers(outputs.confidences, "confidences", (rows,))
+        odd = (stated < 0) | (stated > 1)
+        if odd.any():
+            row = int(odd.argmax())
+            raise InvalidModelOutputError(f"the confidence of {stated[row]:g} is not from 0 to 1", row=row)
+        return list(stated.tolist())
     probabilities = _numbers(outputs.probabilities, "probabilities", (rows, classes))
     wrong = (probabilities < -_TOLERANCE) | (probabilities > 1 + _TOLERANCE)
     if wrong.any():

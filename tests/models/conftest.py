@@ -1,0 +1,44 @@
+"""Registries with models in them that behave, and models that do not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
+from bulletproof.models.registry import ModelRegistry
+
+Add = Callable[..., Manifest]
+TWO = InputSchema(features=(Feature(name="deed"), Feature(name="sign", minimum=-1000, maximum=1000)), max_rows=5000)
+CLASSES = OutputSchema(classes=("negative", "positive"))
+NUMBER = OutputSchema(kind="regression")
+
+
+def add_model(
+    registry: ModelRegistry, model: Any, name: str = "hostile", version: str = "v1.0", **more: Any
+) -> Manifest:
+    """Save a model with joblib and add it to a registry; further arguments are its limits or go to ``add``."""
+    limits = Limits(**{key: more.pop(key) for key in list(more) if key in Limits.model_fields})
+    file = registry.folder.parent / f"{name}-{version}.joblib"
+    joblib.dump(model, file)
+    more = {"type": "sklearn", "input": TWO, "output": CLASSES, "limits": limits, **more}
+    return registry.add(name, version, file, **more)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ModelRegistry:
+    return ModelRegistry(tmp_path / "models")
+
+
+@pytest.fixture
+def add(registry: ModelRegistry) -> Add:
+    """Add a model to the registry of the test; see ``add_model``."""
+    return lambda model, *args, **more: add_model(registry, model, *args, **more)
+
+
+@pytest.fixture(scope="session")
+def add_to() -> Add:
+    """Add a model to any registry; see ``add_model``."""
+    return add_model

@@ -1,0 +1,170 @@
+"""An isolated model hangs, grows, crashes and lies in real processes, and the next request is served."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bulletproof.errors import (
+    AIError,
+    InvalidModelOutputError,
+    ModelError,
+    ModelLoadError,
+    PredictionError,
+    PredictionTimeoutError,
+    ResourceError,
+)
+from bulletproof.models.manifest import Manifest, OutputSchema
+from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.server import ModelServer
+from bulletproof.monitor import AIErrorMonitor
+from support import hostile
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+MEMORY = 200 * 2**20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("isolated") / "models"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(folder: Path, add_to: Callable[..., Manifest]) -> AsyncIterator[ModelServer]:
+    registry = ModelRegistry(folder)
+    add_to(registry, hostile.Hostile(), isolated=True, memory_bytes=MEMORY, max_concurrent=2)
+    add_to(
+        registry, hostile.WhoAmI(), "whoami", isolated=True, output=OutputSchema(kind="regression"), max_concurrent=1
+    )
+    server = ModelServer(registry, default_model="hostile", monitor=AIErrorMonitor())
+    yield server
+    await server.aclose()
+
+
+async def fails(server: ModelServer, deed: int, kind: type[AIError], code: str, **more: Any) -> AIError:
+    with pytest.raises(kind) as caught:
+        await server.predict([deed, 1], **more)
+    assert caught.value.code == code
+    return caught.value
+
+
+async def served(server: ModelServer, within: float = 1.0) -> None:
+    """The next request is answered without a visible delay."""
+    began = time.monotonic()
+    answer = await server.predict([hostile.FINE, -1])
+    assert answer.predictions == [(0, 0.7, "negative")]
+    assert time.monotonic() - began < within
+
+
+async def pid_of(server: ModelServer) -> int:
+    return int((await server.predict([hostile.FINE, 1], model="whoami")).predictions[0].prediction)
+
+
+def is_gone(pid: int) -> bool:
+    """The process has ended, or is a zombie that its parent has yet to look at."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def test_it_answers_from_another_process(server: ModelServer) -> None:
+    await served(server, within=30)
+    assert await pid_of(server) != __import__("os").getpid()
+
+
+async def test_a_crash_is_a_typed_503_and_the_next_request_is_served(server: ModelServer) -> None:
+    await served(server, within=30)
+    error = await fails(server, hostile.SEGFAULTS, ModelError, "model_crashed")
+    assert (error.spec.http_status, "exit code -11" in str(error)) == (503, True)
+    await served(server)
+
+
+async def test_a_hang_is_a_504_in_time_and_the_worker_is_gone(server: ModelServer) -> None:
+    pid = await pid_of(server)
+    began = time.monotonic()
+    with pytest.raises(PredictionTimeoutError, match=r"whoami v1.0 did not answer within 0.[23]\d* s") as caught:
+        await server.predict([hostile.HANGS, 1], model="whoami", timeout=0.3)
+    assert time.monotonic() - began < 0.6
+    assert caught.value.spec.http_status == 504
+    await served(server)
+    for _ in range(50):
+        if is_gone(pid):
+            break
+        await asyncio.sleep(0.1)
+    assert is_gone(pid) or await pid_of(server) == pid  # the one that hung may have been the other of the two
+
+
+async def test_a_hang_in_native_code_is_ended_as_well(server: ModelServer) -> None:
+    await fails(server, hostile.NATIVE, PredictionTimeoutError, "prediction_timeout", timeout=0.3)
+    await served(server)
+
+
+async def test_growth_beyond_the_limit_is_out_of_memory(server: ModelServer) -> None:
+    error = await fails(server, hostile.GROWS, ResourceError, "out_of_memory")
+    assert error.spec.http_status == 503
+    await served(server)
+
+
+@pytest.mark.parametrize(
+    ("deed", "kind", "code"),
+    [
+        (hostile.NAN, InvalidModelOutputError, "invalid_model_output"),
+        (hostile.CLASS, InvalidModelOutputError, "invalid_model_output"),
+        (hostile.SHAPE, InvalidModelOutputError, "invalid_model_output"),
+        (hostile.RAISES, PredictionError, "prediction_failed"),
+        (hostile.EXITS, PredictionError, "prediction_failed"),
+        (hostile.UNPICKLABLE, PredictionError, "prediction_failed"),
+    ],
+)
+async def test_rubbish_and_exceptions_are_typed(server: ModelServer, deed: int, kind: type[AIError], code: str) -> None:
+    await fails(server, deed, kind, code)
+    await served(server)
+
+
+async def test_a_caller_that_goes_away_takes_its_work_along(server: ModelServer) -> None:
+    await served(server)
+    task = asyncio.create_task(server.predict([hostile.HANGS, 1]))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await served(server)
+
+
+async def test_a_storm_of_crashes_and_hangs_ends_with_every_request_answered(server: ModelServer) -> None:
+    deeds = [hostile.FINE, hostile.SEGFAULTS, hostile.FINE, hostile.HANGS, hostile.RAISES, hostile.FINE] * 3
+    outcomes = await asyncio.gather(
+        *(server.predict([deed, 1], timeout=8 if deed != hostile.HANGS else 0.3) for deed in deeds),
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, AIError) or one.predictions[0].label == "positive" for one in outcomes)  # type: ignore[union-attr]
+    for deed, outcome in zip(deeds, outcomes, strict=True):
+        if deed == hostile.FINE:
+            assert not isinstance(outcome, ModelError), outcome
+    await served(server, within=10)
+
+
+async def test_a_model_that_kills_whoever_loads_it_is_a_typed_load_failure(
+    server: ModelServer, add_to: Callable[..., Manifest]
+) -> None:
+    add_to(server.registry, hostile.DiesOnLoad(), "deadly", isolated=True)
+    with pytest.raises(ModelLoadError, match="loading deadly v1.0 crashes the process that does it") as caught:
+        await server.predict([0, 1], model="deadly")
+    assert caught.value.spec.http_status == 503
+    await served(server)
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_through_the_worker(
+    server: ModelServer, add_to: Callable[..., Manifest], folder: Path
+) -> None:
+    manifest = add_to(server.registry, hostile.Hostile(), "changed", isolated=True)
+    file = server.registry.folder_of(manifest) / manifest.file
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(ModelLoadError) as caught:
+        await server.predict([0, 1], model="changed")
+    assert caught.value.code == "model_tampered"
