@@ -30,7 +30,7 @@ from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.runners import open_runner
 from bulletproof.models.trial import Side, Trial
 from bulletproof.monitor import AIErrorMonitor, default_monitor
-from bulletproof.resilience import deadline, remaining
+from bulletproof.resilience import AdaptiveLimit, deadline, remaining
 
 logger = logging.getLogger("bulletproof.models")
 
@@ -159,6 +159,10 @@ class ModelServer:
     def reports(self) -> list[dict[str, Any]]:
         """Return how each candidate does beside its active version; see ``Trial.report``."""
         return [trial.report() for trial in self._trials.values()]
+
+    def queues(self) -> dict[str, AdaptiveLimit]:
+        """Return where requests wait, by ``model:NAME:VERSION``."""
+        return {f"model:{name}:{version}": lane.limit for (name, version), lane in self._lanes.items()}
 
     async def drain(self, timeout: float) -> bool:
         """Take no more requests, and wait for those under way.

@@ -115,6 +115,11 @@ class AdaptiveLimit(Guard):
         """Calls that run now."""
         return self._slots.used
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait now."""
+        return self._slots.queued
+
     def enter(self) -> float:
         """Take a place, waiting in this thread if need be; returns when the call began."""
         self._slots.enter()
