@@ -28,7 +28,12 @@ class Settings(BaseSettings):
         None, description="Database of the results; SQLite in the data folder when not set."
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys that may use the service, separated by commas. Without any, only this machine may."
+        (),
+        description="Keys that may use the service, or their digests as sha256:HEX, separated by commas. Without any "
+        "key, only this machine may.",
+    )
+    keys_file: Path | None = Field(
+        None, description="File of the keys made by `bulletproof keys create`; keys.json in the data folder when not set."
     )
 
     # Not read from OPENAI_API_KEY: texts must not leave the machine because of a variable meant for something else.
@@ -116,6 +121,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_means_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the keys are kept."""
+        return self.keys_file or self.data_dir / "keys.json"
 
     @property
     def llm_configured(self) -> bool:

@@ -187,10 +187,19 @@ async def _llm(settings: Settings) -> Finding:
 
 
 def _keys(settings: Settings) -> Finding:
-    if settings.api_keys:
-        return Finding("API keys", "ok", f"{len(settings.api_keys)} set")
+    from bulletproof.service.keys import read_keys
+
+    try:
+        count = len(settings.api_keys) + sum(not key.revoked for key in read_keys(settings.keys_path))
+    except AIError as error:
+        return _problem("API keys", error)
+    if count:
+        return Finding("API keys", "ok", f"{count} valid")
     return Finding(
-        "API keys", "note", "none: only this machine may use the service", "Set BULLETPROOF_API_KEYS to let others in."
+        "API keys",
+        "note",
+        "none: only this machine may use the service",
+        "Make one with 'bulletproof keys create NAME', or set BULLETPROOF_API_KEYS, to let others in.",
     )
 
 

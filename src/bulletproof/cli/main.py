@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bulletproof._version import __version__
 from bulletproof.cli import classify as classify_cli
-from bulletproof.cli import dashboard, doctor, process, serve, stress
+from bulletproof.cli import dashboard, doctor, keys, models, process, serve, stress
 from bulletproof.errors import AIError, ConfigurationError, InputValidationError, classify
 
 app = typer.Typer(
@@ -25,8 +25,10 @@ app.command("process")(process.process)
 app.command("serve")(serve.serve)
 app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
+app.add_typer(keys.keys, name="keys")
 app.command("stress")(stress.stress)
 app.command("classify")(classify_cli.classify_command)
+app.add_typer(models.app, name="models")
 
 
 def _version(wanted: bool) -> None:

@@ -28,7 +28,7 @@ def serve(
 
     Without API keys it answers this machine only. To let others in:
 
-      BULLETPROOF_API_KEYS=$(openssl rand -hex 24) bulletproof serve --host 0.0.0.0
+      bulletproof keys create me && bulletproof serve --host 0.0.0.0
 
     Then send a file:
 
@@ -65,15 +65,17 @@ def check_binding(settings: Settings) -> None:
     """Refuse an address that would let strangers in without a key, or one that is taken.
 
     Args:
-        settings: ``host``, ``port`` and ``api_keys`` are used.
+        settings: ``host``, ``port`` and those of the keys are used.
 
     Raises:
         ConfigurationError: The service must not or cannot listen there; says how it can.
     """
-    if not settings.api_keys and not _is_local(settings.host):
+    from bulletproof.service.keys import key_ring
+
+    if not _is_local(settings.host) and not key_ring(settings).wanted:
         raise ConfigurationError(
-            f"listening on {settings.host} lets other machines in, and no API keys are set",
-            hint="Set BULLETPROOF_API_KEYS to a secret of yours, or listen on 127.0.0.1.",
+            f"listening on {settings.host} lets other machines in, and there are no API keys",
+            hint="Make one with 'bulletproof keys create NAME', set BULLETPROOF_API_KEYS, or listen on 127.0.0.1.",
         )
     check_free(settings.host, settings.port, "bulletproof serve --port 8001")
 

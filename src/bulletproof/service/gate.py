@@ -4,14 +4,12 @@ Pure ASGI, because all of this has to happen before a byte of a body is read.
 """
 
 import asyncio
-import hmac
 import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -29,13 +27,14 @@ from bulletproof.errors import (
     OverloadedError,
     classify,
 )
+from bulletproof.service.keys import SCOPES, KeyRing, scope_of
 from bulletproof.service.responses import diagnosis_response
 
 logger = logging.getLogger("bulletproof.service")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_OPEN_PATHS = ("/health/live", "/health/ready", "/docs", "/openapi.json", "/redoc", "/dashboard")
+_OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
 # Where a page of the dashboard sends the file that it hands on to /process.
 _UPLOADS = "/dashboard/_nicegui/client/"
 _DRAIN_BYTES = 64 * 2**20
@@ -60,10 +59,12 @@ class Caller:
     Args:
         name: A digest of the key, ``local`` for this machine without keys, or ``anonymous``.
         known: Whether the caller has shown that it may use the service.
+        scopes: What it may do.
     """
 
     name: str
     known: bool
+    scopes: tuple[str, ...] = ()
 
 
 class Gate:
@@ -71,7 +72,7 @@ class Gate:
 
     Args:
         app: The app behind.
-        api_keys: Keys that may use the service; without any, only this machine may.
+        keys: Keys that may use the service; without any, only this machine may.
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
         report: Called with a diagnosis of a failure that no route handled.
@@ -83,7 +84,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        api_keys: Sequence[str] = (),
+        keys: KeyRing,
         max_body: dict[str, int],
         body_seconds: float = 300.0,
         observe: Callable[[str, str, int, float], None],
@@ -91,7 +92,7 @@ class Gate:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.app = app
-        self._keys = [key.encode() for key in api_keys]
+        self._keys = keys
         self._max_body = max_body
         self.body_seconds = body_seconds
         self.observe = observe
@@ -122,8 +123,8 @@ class Gate:
         Raises:
             AccessDeniedError: It may not use the service.
         """
-        if self._keys:
-            return self._caller_by_key(scope["path"], headers)
+        if self._keys.wanted:
+            return self._caller_by_key(scope, headers)
         reason = None
         if any(name in headers for name in _FORWARDING):
             reason = "this request came through a proxy"
@@ -138,16 +139,21 @@ class Gate:
                 code="forbidden",
                 hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
             )
-        return Caller(LOCAL, known=True)
+        return Caller(LOCAL, known=True, scopes=SCOPES)
 
-    def _caller_by_key(self, path: str, headers: Headers) -> Caller:
+    def _caller_by_key(self, scope: Scope, headers: Headers) -> Caller:
+        path = str(scope["path"])
         given = _key_of(headers)
         if given:
-            digest = given.encode("utf-8", "surrogatepass")
-            # Every key is compared, and each in constant time: the time taken tells nothing.
-            if any([hmac.compare_digest(digest, key) for key in self._keys]):  # noqa: C419
-                return Caller(sha256(digest).hexdigest()[:16], known=True)
-            raise AccessDeniedError("the API key is not valid")
+            key = self._keys.find(given)
+            if key is None:
+                raise AccessDeniedError("the API key is not valid")
+            needed = scope_of(scope.get("method", "GET"), path)
+            if needed not in key.scopes and not path.startswith(_OPEN_PATHS):
+                raise AccessDeniedError(
+                    f"the API key {key.name!r} may {', '.join(key.scopes)}; this needs {needed}", code="forbidden"
+                )
+            return Caller(key.owner, known=True, scopes=key.scopes)
         if path == "/health" or path.startswith(_OPEN_PATHS):
             return Caller("anonymous", known=False)
         raise AccessDeniedError("an API key is needed")
