@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from bulletproof._version import __version__
 from bulletproof.monitor import AIErrorMonitor
-from bulletproof.service.parts import breakers_of, queues_of
+from bulletproof.service.parts import all_breakers, queues_of
 
 if TYPE_CHECKING:
     from bulletproof.service.wiring import Services
@@ -58,8 +58,8 @@ def refresh(services: "Services") -> None:
     """Take over what other rooms count."""
     processor, measures = services.processor, services.measures
     measures.follow_errors(processor.monitor.own_counts())
-    measures.follow_breakers(breakers_of(processor))
-    measures.follow_queues(queues_of(processor, services.slots))
+    measures.follow_breakers(all_breakers(services))
+    measures.follow_queues(queues_of(services))
 
 
 async def expose(services: "Services", accept: str) -> tuple[bytes, str] | None:

@@ -17,6 +17,10 @@ def figures_of(families: Iterable[Metric]) -> dict[str, Any]:
         "files": _counts(by_name.get("files"), "outcome"),
         "records": {"analyzed": 0, "rejected": 0} | _counts(by_name.get("records"), "outcome"),
         "models": _counts(by_name.get("model_calls"), "model"),
+        "predictions": {
+            "outcomes": _counts(by_name.get("predictions"), "outcome"),
+            "seconds": _spread(by_name.get("prediction_seconds"), "model", "version"),
+        },
         "llm": {
             "calls": _counts(by_name.get("llm_calls"), "outcome"),
             "seconds": _spread(by_name.get("llm_call_seconds"), "model"),

@@ -13,7 +13,7 @@ from bulletproof.processor import AIDataProcessor
 from bulletproof.service.access import services_of
 from bulletproof.service.exposition import expose, refresh
 from bulletproof.service.figures import figures_of
-from bulletproof.service.parts import breakers_of, llm_of
+from bulletproof.service.parts import all_breakers, breakers_of, llm_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.schemas import Health, Live, Metrics
 
@@ -44,6 +44,7 @@ async def health_check(request: Request) -> Response:
     components = {
         "store": await _store(request),
         "analyzer": _analyzer(services.processor),
+        "models": services.models.loaded.health(),
         "sharing": _sharing(request),
     }
     breakers = _breakers(request)
@@ -127,7 +128,7 @@ def _sharing(request: Request) -> dict[str, Any]:
 
 
 def _breakers(request: Request) -> dict[str, dict[str, Any]]:
-    breakers = breakers_of(services_of(request).processor)
+    breakers = all_breakers(services_of(request))
     return {name: breaker.get_metrics() for name, breaker in breakers.items()}
 
 

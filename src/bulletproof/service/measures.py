@@ -1,7 +1,7 @@
 """What the service counts about itself, for ``GET /metrics`` in all of its forms."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,9 +12,11 @@ from prometheus_client.registry import Collector
 
 from bulletproof.llm import LLMCall
 from bulletproof.processor import FileReport
-from bulletproof.resilience import AIServiceCircuitBreaker, Bulkhead, CircuitState
+from bulletproof.resilience import AIServiceCircuitBreaker, CircuitState
+from bulletproof.service.parts import Queue
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_FINE_BUCKETS = (0.0005, 0.001, 0.0025, *_BUCKETS)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _OUTCOMES = {"success": "successes", "failure": "failures", "neutral": "neutral", "rejected": "rejected"}
 _SERIES = 1000
@@ -36,6 +38,13 @@ class Measures:
         self._requests = self._histogram("request", "Time to answer a request", "method", "route", "status")
         self._stages = self._histogram("stage", "Time that a stage of a file was at work", "stage")
         self._llm_seconds = self._histogram("llm_call", "Time of a call to the LLM, each try by itself", "model")
+        self._predictions = self._counter(
+            "predictions", "Predictions asked for, by outcome: success or the code of the error",
+            "model", "version", "outcome",
+        )  # fmt: skip
+        self._prediction_seconds = self._histogram(
+            "prediction", "Time of a prediction", "model", "version", buckets=_FINE_BUCKETS
+        )
         self._files = self._counter("files", "Uploaded files by outcome", "outcome")
         self._records = self._counter("records", "Records of uploaded files by outcome", "outcome")
         self._models = self._counter("model_calls", "Batches that an analyzer gave results for", "model")
@@ -81,6 +90,11 @@ class Measures:
         if spent.cost is not None:
             self._cost.labels(model).inc(spent.cost)
 
+    def observe_prediction(self, model: str, version: str, seconds: float, *, outcome: str = "success") -> None:
+        """Count one prediction; model and version are of the registry, the outcome is success or a code."""
+        self._predictions.labels(model, version, outcome).inc()
+        self._prediction_seconds.labels(model, version).observe(seconds)
+
     # What others count already
 
     def follow_errors(self, totals: Mapping[tuple[str, str, str, str], int]) -> None:
@@ -98,7 +112,7 @@ class Measures:
             for state in CircuitState:
                 self._state.labels(name, state.value).set(row["state"] == state.value)
 
-    def follow_queues(self, queues: Mapping[str, Bulkhead]) -> None:
+    def follow_queues(self, queues: Mapping[str, Queue]) -> None:
         """Take over how much is under way and waiting."""
         for name, queue in queues.items():
             self._running.labels(name).set(queue.in_use)
@@ -167,8 +181,8 @@ class Measures:
         self.counted.append(gauge)
         return gauge
 
-    def _histogram(self, name: str, what: str, *labels: str) -> Histogram:
-        return Histogram(f"bulletproof_{name}_seconds", f"{what}.", labels, registry=self.registry, buckets=_BUCKETS)
+    def _histogram(self, name: str, what: str, *labels: str, buckets: Sequence[float] = _BUCKETS) -> Histogram:
+        return Histogram(f"bulletproof_{name}_seconds", f"{what}.", labels, registry=self.registry, buckets=buckets)
 
 
 def _label(text: str) -> str:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from bulletproof.errors import AccessDeniedError, NotFoundError
 from bulletproof.service.access import services_of
 from bulletproof.service.gate import LOCAL, is_loopback
-from bulletproof.service.parts import breakers_of
+from bulletproof.service.parts import all_breakers
 from bulletproof.service.responses import Answer
 from bulletproof.service.schemas import Breaker, Breakers, Errors, OneError, Runs
 
@@ -25,7 +25,7 @@ _ERROR_TYPES = Literal["validation_error", "resource_error", "model_error", "ext
 @router.get("/breakers", response_model=Breakers, summary="The circuit breakers")
 async def get_breakers(request: Request) -> Response:
     """Return the figures of every breaker by its name."""
-    breakers = breakers_of(services_of(request).processor)
+    breakers = all_breakers(services_of(request))
     return Answer({"status": "success", "breakers": {name: one.get_metrics() for name, one in breakers.items()}})
 
 
@@ -50,7 +50,7 @@ async def steer_breaker(
     send a form here, but neither of these without asking first, which the service never allows.
     """
     _refuse_other_sites(request, x_requested_with)
-    breaker = breakers_of(services_of(request).processor).get(name)
+    breaker = all_breakers(services_of(request)).get(name)
     if breaker is None:
         raise NotFoundError(f"there is no breaker {name!r:.80}", hint="GET /breakers names those there are.")
     getattr(breaker, action.replace("-", "_"))()

@@ -1,8 +1,26 @@
 """The parts of the running service that operators watch and steer."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
 from bulletproof.analysis import AnalyzerChain, LLMAnalyzer
 from bulletproof.processor import AIDataProcessor
-from bulletproof.resilience import AIServiceCircuitBreaker, Bulkhead
+from bulletproof.resilience import AIServiceCircuitBreaker
+
+if TYPE_CHECKING:
+    from bulletproof.service.wiring import Services
+
+
+class Queue(Protocol):
+    """A place where work waits its turn."""
+
+    @property
+    def in_use(self) -> int:
+        """What is under way."""
+
+    @property
+    def queued(self) -> int:
+        """What waits."""
 
 
 def breakers_of(processor: AIDataProcessor) -> dict[str, AIServiceCircuitBreaker]:
@@ -18,7 +36,16 @@ def llm_of(processor: AIDataProcessor) -> LLMAnalyzer | None:
     return processor.analyzer.primary if isinstance(processor.analyzer, AnalyzerChain) else None
 
 
-def queues_of(processor: AIDataProcessor, uploads: Bulkhead) -> dict[str, Bulkhead]:
+def all_breakers(services: "Services") -> dict[str, AIServiceCircuitBreaker]:
+    """Return every breaker, those of the models included, by name."""
+    models = {breaker.service_name: breaker for breaker in services.models.loaded.breakers}
+    return breakers_of(services.processor) | models
+
+
+def queues_of(services: "Services") -> Mapping[str, Queue]:
     """Return where work waits, by name."""
-    llm = llm_of(processor)
-    return {"uploads": uploads} | ({"llm": llm.places} if llm is not None else {})
+    llm = llm_of(services.processor)
+    queues: dict[str, Queue] = {"uploads": services.slots, **services.models.queues()}
+    if llm is not None:
+        queues["llm"] = llm.places
+    return queues

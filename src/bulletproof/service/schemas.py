@@ -202,3 +202,85 @@ class Runs(BaseModel):
 
     status: Literal["success"] = "success"
     runs: list[Run]
+
+
+class RowPrediction(BaseModel):
+    """What a model says of one row."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prediction: int | float = Field(description="Index of the class, or the value of a regression.", examples=[0])
+    confidence: float = Field(description="Probability of the class; 0 when the model states none.", examples=[0.98])
+    label: str | None = Field(None, description="Name of the class.", examples=["setosa"])
+
+
+class Predictions(BaseModel):
+    """The answer to a list of rows: one prediction for each, in order."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    predictions: list[RowPrediction]
+    model_version: str = Field(examples=["v1.0"])
+    status: Literal["success"] = "success"
+    model: str = Field(examples=["iris"])
+
+
+class VersionState(BaseModel):
+    """How a version is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    state: Literal["loaded", "loading", "closing", "failed", "not loaded"]
+    details: str | None = Field(None, description="Why it failed.")
+
+
+class VersionSummary(BaseModel):
+    """A version of a model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    version: str
+    bundled: bool = Field(description="It comes with the package.")
+    state: VersionState
+
+
+class ModelSummary(BaseModel):
+    """A model and its versions."""
+
+    name: str
+    active: str | None = Field(description="The version that answers requests that name none.")
+    candidate: dict[str, Any] | None = Field(description="The version that is tried out, if any.")
+    problem: str | None
+    versions: list[VersionSummary]
+
+
+class Models(BaseModel):
+    """The models there are."""
+
+    status: Literal["success"] = "success"
+    default: str = Field(description="The model that answers requests that name none.")
+    models: list[ModelSummary]
+    trials: list[dict[str, Any]] = Field(description="How versions that are tried out do beside the active ones.")
+
+
+class ModelAnswer(BaseModel):
+    """One model."""
+
+    status: Literal["success"] = "success"
+    model: ModelSummary
+
+
+class ModelVersion(BaseModel):
+    """One version of a model: what goes in, what comes out, what it may take, and how it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    name: str
+    version: str
+    type: str
+    input: dict[str, Any]
+    output: dict[str, Any]
+    limits: dict[str, Any]
+    isolated: bool
+    state: VersionState
