@@ -1,6 +1,6 @@
 """Many rows at once into a table, each way that suits the database best."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -16,27 +16,33 @@ def insert_into(table: sa.Table, kind: str) -> Any:
     return postgresql.insert(table) if kind == "postgresql" else sqlite.insert(table)
 
 
+def _leave(insert: Any) -> Any:
+    return insert.on_conflict_do_nothing()
+
+
 class BulkInsert:
-    """Adds rows to a table, leaving those that it has already as they are.
+    """Adds rows to a table; by default those that it has already are left as they are.
 
     Args:
         table: The table; all its columns are filled.
         kind: ``sqlite`` or ``postgresql``.
+        resolve: Says what becomes of a row that is there: puts ``on_conflict_...`` behind an insert, without any
+            parameters of its own. If it changes the row, no row may come twice in one call.
     """
 
-    def __init__(self, table: sa.Table, kind: str) -> None:
+    def __init__(self, table: sa.Table, kind: str, resolve: Callable[[Any], Any] = _leave) -> None:
         self._columns = [column.name for column in table.c]
         self._for_sqlite: str | None = None
         if kind == "sqlite":
             # As plain text for plain tuples, which halves the time that the event loop spends on a chunk.
-            insert = sqlite.insert(table).on_conflict_do_nothing()
+            insert = resolve(sqlite.insert(table))
             self._for_sqlite = str(insert.compile(dialect=sqlite.dialect(), column_keys=self._columns))
         else:
             # One statement with an array for each column. The driver's executemany is slower, and when its task is
             # cancelled while it writes, it goes on to wait for an answer that cannot come.
             arrays = [sa.bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in table.c]
             rows = sa.select(*(sa.func.unnest(array) for array in arrays))
-            self._for_postgresql = postgresql.insert(table).from_select(self._columns, rows).on_conflict_do_nothing()
+            self._for_postgresql = resolve(postgresql.insert(table).from_select(self._columns, rows))
 
     async def __call__(self, connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add rows, whose values are in the order of the table's columns."""

@@ -108,3 +108,63 @@ breaker_state = sa.Table(
     sa.Column("expires", Moment),
     sa.Column("source", sa.Text, nullable=False),
 )
+
+CREATING = "creating"
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("batch_id", sa.Text, nullable=False, unique=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("key", sa.Text),
+    sa.Column("key_of_owner", sa.Text, unique=True),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("chunk_size", sa.Integer, nullable=False),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("given", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Index(None, "status", "updated_at"),
+)
+
+# JSON as text and moments as seconds since 1970: these rows are written by the million, and never searched for either.
+batch_items = sa.Table(
+    "batch_items",
+    metadata,
+    sa.Column("batch", Key, sa.ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("url_key", sa.LargeBinary, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Text),
+    sa.Column("retry_count", sa.Integer, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("code", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("hint", sa.Text),
+    sa.Column("result", sa.Text),
+    sa.Column("seconds", sa.Text),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("not_before", sa.Double),
+    sa.Index(None, "batch", "url_key", unique=True),
+    sa.Index(None, "batch", "status", "position"),
+    sa.Index(None, "batch", "status", "stage", "code"),
+)
+
+pages = sa.Table(
+    "pages",
+    metadata,
+    sa.Column("url_key", sa.LargeBinary, primary_key=True),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Column("checked_at", sa.Double, nullable=False),
+    sa.Index(None, "checked_at"),
+)
