@@ -33,7 +33,8 @@ class Settings(BaseSettings):
         "key, only this machine may.",
     )
     keys_file: Path | None = Field(
-        None, description="File of the keys made by `bulletproof keys create`; keys.json in the data folder when not set."
+        None,
+        description="File of the keys made by `bulletproof keys create`; keys.json in the data folder when not set.",
     )
 
     # Not read from OPENAI_API_KEY: texts must not leave the machine because of a variable meant for something else.
@@ -83,6 +84,21 @@ class Settings(BaseSettings):
     max_queued_uploads: int = Field(64, ge=0, description="Uploads that may wait; more are refused with 503.")
     upload_timeout: float = Field(300.0, gt=0, description="Seconds one upload may take, reading and analysing.")
 
+    fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts whose pages may be fetched though they are private, on any port and without robots.txt: "
+        "`host`, `host:port`, `*.domain` or a network such as `10.0.0.0/8`, separated by commas.",
+    )
+    fetch_allow_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode] = Field(
+        (80, 443), description="Ports that pages of every other host may be fetched from, separated by commas."
+    )
+    fetch_user_agent: str | None = Field(
+        None, description="Name given to sites, also looked for in robots.txt; bulletproof-ai/VERSION when not set."
+    )
+    fetch_respect_robots: bool = Field(True, description="Whether to fetch only what a site's robots.txt allows.")
+    fetch_max_bytes: int = Field(10 * MIB, ge=1, description="Largest page, in bytes as sent; twice that unpacked.")
+    fetch_timeout: float = Field(60.0, gt=0, description="Seconds one page may take, redirects included.")
+
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
         8000,
@@ -105,11 +121,11 @@ class Settings(BaseSettings):
         False, description="Whether to send OpenTelemetry traces and metrics; the OTEL_* variables say where to."
     )
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "fetch_allow_hosts", "fetch_allow_ports", mode="before")
     @classmethod
-    def _split_keys(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(key.strip() for key in value.split(",") if key.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("log_level", "log_format", mode="before")
@@ -117,7 +133,7 @@ class Settings(BaseSettings):
     def _any_case(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("database_url", "llm_base_url", "llm_api_key", mode="before")
+    @field_validator("database_url", "llm_base_url", "llm_api_key", "fetch_user_agent", mode="before")
     @classmethod
     def _empty_means_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
@@ -167,7 +183,7 @@ def _names(name: str, field: FieldInfo) -> list[str]:
 
 
 def _default(value: Any) -> str:
-    return "" if value is None or value == () else str(value)
+    return "" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
