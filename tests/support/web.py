@@ -49,6 +49,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -343,6 +344,11 @@ def _typed(kind: str, body: bytes) -> Callable[..., Answer]:
     return lambda *_: Answer(body, type=kind)
 
 
+@cache
+def _zeros(name: str, mib: int) -> tuple[str, bytes]:
+    return _compressed(name, bytes(mib * 2**20))
+
+
 def _compressed(name: str, data: bytes) -> tuple[str, bytes]:
     if name == "gzip":
         return "gzip", gzip.compress(data, 9)
@@ -356,7 +362,7 @@ def _compressed(name: str, data: bytes) -> tuple[str, bytes]:
     if name == "br":
         import brotli
 
-        return "br", brotli.compress(data)
+        return "br", brotli.compress(data, quality=5)
     if name == "zstd":
         # Zeros and texts alike as blocks of their own, uncompressed or run-length: no library needed (RFC 8878).
         return "zstd", _zstd(data)
@@ -379,7 +385,7 @@ def _encoded(_site: Site, rest: str, asked: Request) -> Answer:
 
 
 def _bomb(_site: Site, rest: str, asked: Request) -> Answer:
-    encoding, data = _compressed(rest, bytes(int(asked.query.get("mib", 64)) * 2**20))
+    encoding, data = _zeros(rest, int(asked.query.get("mib", 64)))
     return Answer(data, headers={"Content-Encoding": encoding})
 
 

@@ -1,0 +1,199 @@
+"""Addresses of pages: one spelling for each, and a reason where there is none."""
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import quote
+
+from bulletproof.errors import InputValidationError
+from bulletproof.errors.text import one_line
+
+MAX_CHARS = 8000
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SPLIT = re.compile(r"([a-z][a-z0-9+.-]*):(?:[/\\]{2}([^/?#\\]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(\[[^\[\]@]*\]|[^\[\]:@]*)(?::([0-9]*))?", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_PART = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]", re.ASCII)
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class Address(NamedTuple):
+    """A normalised address in parts."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def site(self) -> str:
+        """Host, and port unless it is the scheme's own, as in ``example.com`` or ``[::1]:8080``."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if self.port == _DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme and site."""
+        return f"{self.scheme}://{self.site}"
+
+    def __str__(self) -> str:
+        return self.origin + self.target
+
+
+def normalize_url(url: str) -> str:
+    """Return the one spelling of a page's address, so that equal addresses are equal texts.
+
+    Scheme and host in lower case, names in ASCII (IDNA, UTS 46), IPv4 addresses in four decimal parts whichever way
+    they were written (decimal, hexadecimal, octal, with fewer parts), no default port, no fragment, no dot segments,
+    percent-encoding only where it is needed and in upper case (RFC 3986 §6.2.2, WHATWG URL §3.5).
+
+    Args:
+        url: An absolute http or https address, of at most 8,000 characters.
+
+    Returns:
+        The normalised address; normalising it again changes nothing.
+
+    Raises:
+        InputValidationError: It is none: ``blocked_url`` for another scheme and for user names or passwords in it,
+            ``invalid_input`` for what cannot be read; says why.
+
+    Example:
+        >>> normalize_url("HTTPS://Bücher.example:443/a/../%7ebob?q=ä#top")
+        'https://xn--bcher-kva.example/~bob?q=%C3%A4'
+        >>> normalize_url("http://0x7f.1:8080")
+        'http://127.0.0.1:8080/'
+    """
+    return str(parse(url))
+
+
+def host_of(url: str) -> str:
+    """Return what an address's site is known by: host, and port unless it is the default.
+
+    Raises:
+        InputValidationError: As for ``normalize_url``.
+
+    Example:
+        >>> host_of("https://Example.com/page"), host_of("http://127.0.0.1:8080/")
+        ('example.com', '127.0.0.1:8080')
+    """
+    return parse(url).site
+
+
+def shown(url: object) -> str:
+    """An address fit for a message: bounded, without secrets."""
+    return one_line(str(url)[:2000], limit=200)
+
+
+def refused(why: str, url: object, *, code: str = "invalid_input") -> InputValidationError:
+    """The error that says why an address cannot be used."""
+    hint = "Write an absolute address such as https://example.com/page." if code == "invalid_input" else None
+    return InputValidationError(why, code=code, hint=hint, url=shown(url))
+
+
+def parse(url: str) -> Address:
+    """Do as ``normalize_url`` and return the parts."""
+    if not isinstance(url, str):
+        raise refused(f"the address of a page is text, not {type(url).__name__}", "")
+    text = url.strip()
+    if not text:
+        raise refused("the address is empty", url)
+    if len(text) > MAX_CHARS:
+        raise refused(f"the address has {len(text):,} characters, more than {MAX_CHARS:,}", url)
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", text):
+        raise refused("the address contains control characters", url)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise refused("the address contains half of a surrogate pair, which is no character", url) from error
+    found = _SPLIT.fullmatch(text)
+    if found is None or (found[2] is None and re.match(r"[0-9]+(?:/|$)", found[3])):
+        raise refused("the address has no scheme: it must begin with https:// or http://", url)
+    scheme = found[1].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise refused(f"the scheme {scheme[:40]!r} is not fetched, only http and https", url, code="blocked_url")
+    if not found[2]:
+        raise refused("the address has no host", url)
+    if "@" in found[2]:
+        raise refused("the address holds a user name or password, which are not sent", url, code="blocked_url")
+    host, port = _authority(found[2], url)
+    target = encode(_without_dots(encode(found[3].replace("\\", "/"))) or "/")
+    query = encode(found[4] or "", more="?")
+    port = _DEFAULT_PORTS[scheme] if port is None else port
+    return Address(scheme, host, port, f"{target}?{query}" if query else target)
+
+
+def _authority(text: str, url: str) -> tuple[str, int | None]:
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        raise refused(f"{shown(text)!r} is not a host with an optional port", url)
+    host, port = match[1], int(match[2][:6]) if match[2] else None
+    if port is not None and not 0 < port < 65536:
+        raise refused("the port is not between 1 and 65535", url)
+    if host.startswith("["):
+        try:
+            if "%" in host:
+                raise ValueError("a zone has no meaning outside of this machine")
+            return str(ipaddress.IPv6Address(host[1:-1])), port
+        except ValueError as error:
+            raise refused(f"{shown(host)!r} is not an IPv6 address: {error}", url) from error
+    name = (host.lower() if host.isascii() else _idna(host, url)).removesuffix(".")
+    labels = name.split(".")
+    if not name or len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise refused(f"{shown(host)!r} is not a host name", url)
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        return _ipv4(labels, url), port
+    return name, port
+
+
+def _idna(host: str, url: str) -> str:
+    import idna
+
+    try:
+        return idna.encode(host, uts46=True).decode("ascii").lower()
+    except (UnicodeError, ValueError, IndexError) as error:
+        raise refused(f"{shown(host)!r} is not a host name: {error}", url) from error
+
+
+def _ipv4(labels: list[str], url: str) -> str:
+    """Read an IPv4 address in any of the forms that C libraries take (WHATWG URL §3.5, IPv4 parser)."""
+    try:
+        numbers = [_number(label) for label in labels]
+        *high, low = numbers
+        if len(numbers) > 4 or any(part > 255 for part in high) or low >= 256 ** (5 - len(numbers)):
+            raise ValueError("a part is too large")
+    except ValueError as error:
+        raise refused(f"{shown('.'.join(labels))!r} is not an IPv4 address", url) from error
+    return str(ipaddress.IPv4Address(low + sum(part << 8 * (3 - index) for index, part in enumerate(high))))
+
+
+def _number(label: str) -> int:
+    if label.startswith("0x"):
+        return int(label[2:] or "0", 16)
+    return int(label, 8 if label.startswith("0") else 10)
+
+
+def encode(text: str, *, more: str = "") -> str:
+    """Percent-encode what has to be, and nothing else; ``more`` are characters that may stand as they are."""
+
+    def fix(match: re.Match[str]) -> str:
+        if match[1]:
+            code = int(match[1], 16)
+            return chr(code) if code in _UNRESERVED else f"%{match[1].upper()}"
+        return match[0] if match[0] in more else quote(match[0], safe="")
+
+    return _PART.sub(fix, text)
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986 §5.2.4."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if len(kept) > 1:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/".join(kept)

@@ -1,0 +1,164 @@
+"""What a site's ``robots.txt`` allows (RFC 9309), read once and kept for a while."""
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from bulletproof.errors import AIError, InputValidationError, ServiceUnavailableError
+from bulletproof.fetch.address import Address, encode, shown
+
+MAX_BYTES = 500 * 1024
+_FRESH_SECONDS = 24 * 3600.0
+_FAILED_SECONDS = 60.0
+_SITES = 2000
+_TOKEN = re.compile(r"[A-Za-z_-]+|\*")
+
+Load = Callable[[Address], Awaitable[bytes | None]]
+
+
+class Rules(NamedTuple):
+    """What one crawler may fetch from one site.
+
+    Args:
+        rules: Patterns and whether they allow; the longest that matches wins, allowing before forbidding.
+        delay: Seconds between two requests that the site asks for.
+    """
+
+    rules: tuple[tuple[str, bool], ...] = ()
+    delay: float | None = None
+
+    def allows(self, target: str) -> bool:
+        """Whether a path, with its query, may be fetched.
+
+        Example:
+            >>> rules = parse_robots("User-agent: *\\nDisallow: /private\\nAllow: /private/*.html$", "any")
+            >>> rules.allows("/private/a.html"), rules.allows("/private/a.html?b"), rules.allows("/")
+            (True, False, True)
+        """
+        found = max(((len(p), allow) for p, allow in self.rules if _matches(p, target)), default=(0, True))
+        return found[1] or target == "/robots.txt"
+
+
+def parse_robots(text: str, agent: str) -> Rules:
+    """Read what a ``robots.txt`` says to a crawler; lines that are none of the format are left out.
+
+    Args:
+        text: Its content.
+        agent: The crawler's product token, such as ``bulletproof-ai``; groups that name it go before those for ``*``.
+    """
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    delays: dict[str, float] = {}
+    names: list[str] = []
+    naming = False
+    for line in re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")):
+        key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
+        key = key.lower()
+        if key == "user-agent":
+            token = _TOKEN.match(value)
+            names = [*(names if naming else ()), token[0].lower()] if token else (names if naming else [])
+            naming = True
+            groups.update({name: groups.get(name, []) for name in names})
+        elif key in ("allow", "disallow", "crawl-delay"):
+            naming = False
+            for name in names:
+                if key != "crawl-delay":
+                    if value:
+                        groups[name].append((encode(value, more="?"), key == "allow"))
+                elif re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value, re.ASCII):
+                    delays[name] = float(value)
+    chosen = agent.lower() if agent.lower() in groups else "*"
+    return Rules(tuple(dict.fromkeys(groups.get(chosen, ()))), delays.get(chosen))
+
+
+def _matches(pattern: str, target: str) -> bool:
+    anchored = pattern.endswith("$")
+    first, *parts = (pattern[:-1] if anchored else pattern).split("*")
+    if not target.startswith(first):
+        return False
+    if not parts:
+        return not anchored or len(target) == len(first)
+    *middle, last = parts
+    at = len(first)
+    for part in middle:
+        found = target.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return target.endswith(last, at) if anchored else target.find(last, at) >= 0
+
+
+class Robots:
+    """Asks a site's ``robots.txt`` before its pages; each site's is read once a day.
+
+    Without one (any 4xx but 429) all is allowed. While it cannot be read (5xx, 429, no connection) nothing is, and it
+    is asked for again after a minute (RFC 9309 §2.3.1).
+
+    Args:
+        load: Gets the file; None for "there is none".
+        agent: The crawler's product token.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(self, load: Load, agent: str, clock: Callable[[], float]) -> None:
+        self._load = load
+        self._agent = agent
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, Rules | AIError]] = OrderedDict()
+        self._loading: dict[str, asyncio.Lock] = {}
+
+    async def check(self, address: Address) -> None:
+        """Let pass what the site allows.
+
+        Raises:
+            InputValidationError: ``blocked_url``: the site does not want this page fetched.
+            ServiceUnavailableError: Its wishes cannot be read now.
+        """
+        if not (await self.rules(address)).allows(address.target):
+            raise InputValidationError(
+                f"the robots.txt of {address.site} forbids this page",
+                code="blocked_url",
+                hint="Leave the page out, or ask the site's owner to allow it.",
+                url=shown(address),
+            )
+
+    async def rules(self, address: Address) -> Rules:
+        """Return what the site says."""
+        origin = address.origin
+        found = self._fresh(origin)
+        if found is None:
+            # One request for all who wait; when its task is cancelled, the next in line makes it.
+            async with self._loading.setdefault(origin, asyncio.Lock()):
+                found = self._fresh(origin) or await self._read(address)
+            if not self._loading[origin].locked():
+                del self._loading[origin]
+        if isinstance(found, AIError):
+            left = max(self._known[origin][0] - self._clock(), 0.0) if origin in self._known else _FAILED_SECONDS
+            raise ServiceUnavailableError(
+                f"the robots.txt of {address.site} cannot be read, and until it can nothing is fetched from there "
+                f"({found.message})",
+                retry_after=max(found.retry_after or 0.0, left),
+                url=shown(address),
+            ) from found
+        return found
+
+    def _fresh(self, origin: str) -> Rules | AIError | None:
+        known = self._known.get(origin)
+        return known[1] if known is not None and self._clock() < known[0] else None
+
+    async def _read(self, address: Address) -> Rules | AIError:
+        found: Rules | AIError
+        try:
+            body = await self._load(address._replace(target="/robots.txt"))
+        except AIError as error:
+            # What will not get better is no file: then the page itself says what is wrong with the site.
+            found, seconds = (error if error.retryable else Rules()), _FAILED_SECONDS
+        else:
+            seconds = _FRESH_SECONDS
+            found = Rules() if body is None else parse_robots(body[:MAX_BYTES].decode("utf-8", "replace"), self._agent)
+        self._known[origin := address.origin] = (self._clock() + seconds, found)
+        self._known.move_to_end(origin)
+        if len(self._known) > _SITES:
+            self._known.popitem(last=False)
+        return found

@@ -1,0 +1,145 @@
+"""Unpack a body as it comes, a bounded piece at a time: a bomb is found out while it is still small."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+from bulletproof.errors import BadResponseError, UnsupportedFormatError
+
+PIECE = 64 * 1024
+_MAX_LAYERS = 2
+_MAX_MEMBERS = 1000
+_ZSTD_WINDOW_LOG = 23  # 8 MiB, all that a browser takes (RFC 9659)
+
+
+def _library(*names: str) -> Any:
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+_brotli = _library("brotli", "brotlicffi")
+_zstd = _library("compression.zstd", "backports.zstd")
+
+
+class _BrotliStream:
+    unused_data = unconsumed_tail = b""
+
+    def __init__(self) -> None:
+        self._stream = _brotli.Decompressor()
+
+    def decompress(self, data: bytes, size: int) -> Any:
+        return self._stream.process(data, output_buffer_limit=size)
+
+    @property
+    def eof(self) -> Any:
+        return self._stream.is_finished()
+
+
+def _zlib_stream(data: bytes) -> Any:
+    # Some servers leave out the header that "deflate" has.
+    return zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS)
+
+
+def _zstd_stream(_data: bytes) -> Any:
+    return _zstd.ZstdDecompressor(options={_zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+
+# How to read each, given the first bytes; and how a further part begins where several may follow each other.
+_CODECS: dict[str, tuple[Callable[[bytes], Any], bytes | None]] = {
+    "gzip": (lambda _: zlib.decompressobj(16 + zlib.MAX_WBITS), b"\x1f\x8b"),
+    "deflate": (_zlib_stream, None),
+}
+_BROKEN: tuple[type[Exception], ...] = (zlib.error, EOFError)
+if _brotli is not None:
+    _CODECS["br"] = (lambda _: _BrotliStream(), None)
+    _BROKEN = (*_BROKEN, _brotli.error)
+if _zstd is not None:
+    _CODECS["zstd"] = (_zstd_stream, b"\x28\xb5\x2f\xfd")
+    _BROKEN = (*_BROKEN, _zstd.ZstdError)
+
+ACCEPTED = ", ".join(_CODECS)
+"""Value of ``Accept-Encoding``: what can be unpacked with the libraries at hand."""
+
+
+class _Layer:
+    def __init__(self, name: str) -> None:
+        self._new, self._magic = _CODECS[name]
+        self._members = 0
+        self._stream: Any = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data or self._stream is not None:
+            if self._stream is None:
+                if self._members and (self._magic is None or not data.startswith(self._magic)):
+                    return  # padding
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise BadResponseError(f"the body is packed in more than {_MAX_MEMBERS} parts", retryable=False)
+                self._stream = self._new(data)
+            piece = self._stream.decompress(data, PIECE)
+            if piece:
+                yield piece
+            if self._stream.eof:
+                data, self._stream = self._stream.unused_data, None
+            elif len(piece) < PIECE:
+                return
+            else:
+                data = getattr(self._stream, "unconsumed_tail", b"")  # zstd keeps it itself
+
+    @property
+    def whole(self) -> bool:
+        return self._stream is None
+
+
+class Unpacker:
+    """Unpacks what a ``Content-Encoding`` header says.
+
+    Args:
+        header: The header's value; empty or None for a body that is not packed.
+
+    Raises:
+        UnsupportedFormatError: It names an encoding that cannot be unpacked here, or too many.
+    """
+
+    def __init__(self, header: str | None) -> None:
+        names = [name.strip().lower().removeprefix("x-") for name in (header or "").split(",")]
+        names = [name for name in names if name not in ("", "identity")]
+        if len(names) > _MAX_LAYERS or not all(name in _CODECS for name in names):
+            raise UnsupportedFormatError(
+                f"the page is packed as {', '.join(names)[:80]!r}; it was asked for in one of {ACCEPTED}",
+                hint="Ask the site for the page without this compression.",
+            )
+        self._layers = [_Layer(name) for name in reversed(names)]
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Unpack the next bytes, in pieces of about 64 KiB at most.
+
+        Raises:
+            BadResponseError: They are not packed as the header says.
+        """
+        pieces = iter([data])
+        for layer in self._layers:
+            pieces = _through(layer, pieces)
+        try:
+            yield from pieces
+        except _BROKEN as error:
+            raise BadResponseError(f"the body cannot be unpacked: {error}") from error
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            BadResponseError: Some of it is missing.
+        """
+        if not all(layer.whole for layer in self._layers):
+            raise BadResponseError("the body ended before all of it was unpacked: some of it is missing")
+
+
+def _through(layer: _Layer, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield from layer.feed(piece)
