@@ -3,7 +3,8 @@
 import logging
 import sys
 import traceback
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 from structlog.typing import EventDict
@@ -12,6 +13,7 @@ from bulletproof.errors import AIError
 from bulletproof.monitor.redaction import clean
 from bulletproof.processor import log_context
 from bulletproof.service.gate import AnswerBrokenOffError
+from bulletproof.service.responses import encode
 from bulletproof.settings import Settings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
@@ -19,34 +21,44 @@ _CHAIN = 10
 _TALKATIVE = ("httpx", "httpx2", "httpcore", "openai", "aiosqlite", "sqlalchemy", "alembic", "python_multipart")
 
 
-def _extras(_: Any, __: str, event: EventDict) -> EventDict:
-    record: logging.LogRecord = event["_record"]
-    for key, value in vars(record).items():
-        if key not in _STANDARD and not key.startswith("_"):
-            event[key] = value
-    return event
+class _Line(logging.Formatter):
+    """One structured line for each record.
+
+    A line takes as long as a small prediction, so that what structlog's own formatter does besides is left out.
+    """
+
+    def __init__(self, render: Callable[[EventDict], str]) -> None:
+        super().__init__()
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: EventDict = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat()[:-6] + "Z",
+        }
+        for key, value in vars(record).items():
+            if key not in _STANDARD and key[0] != "_":
+                event[key] = value
+        # What the record does not say itself: the request and the file it is about.
+        for known in (structlog.contextvars.get_contextvars(), log_context()):
+            for key, value in known.items():
+                event.setdefault(key, value)
+        if record.exc_info:
+            event["exception"] = _traceback(record.exc_info[1])
+        return self._render(event)
 
 
-def _context(_: Any, __: str, event: EventDict) -> EventDict:
-    """Add what the record does not say itself: the request and the file it is about."""
-    for key, value in (structlog.contextvars.get_contextvars() | log_context()).items():
-        event.setdefault(key, value)
-    return event
-
-
-def _traceback(_: Any, __: str, event: EventDict) -> EventDict:
+def _traceback(error: BaseException | None) -> str:
     """Say where an exception came from; what others say in their messages may be anything, so it stays out."""
-    given = event.pop("exc_info", None)
-    error = given[1] if isinstance(given, tuple) else given
     parts: list[str] = []
-    while isinstance(error, BaseException) and len(parts) < _CHAIN:
+    while error is not None and len(parts) < _CHAIN:
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         said = f": {clean(str(error))}" if isinstance(error, AIError) else ""
         parts.append("".join([*traceback.format_tb(error.__traceback__), kind, said]))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if parts:
-        event["exception"] = "\n\nfollowed by\n\n".join(reversed(parts))
-    return event
+    return "\n\nfollowed by\n\n".join(reversed(parts))
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
@@ -59,6 +71,15 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     return not is_try or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
+def _json(event: EventDict) -> str:
+    return encode(event).decode()
+
+
+def _console() -> Callable[[EventDict], str]:
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return lambda event: str(renderer(None, event["level"], event))
+
+
 def configure_logs(settings: Settings) -> None:
     """Send every log record of the process to standard error, one structured line each.
 
@@ -66,26 +87,11 @@ def configure_logs(settings: Settings) -> None:
         settings: ``log_format`` and ``log_level`` are used.
     """
     machine = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _extras,
-        _context,
-    ]
-    final: Any = (
-        structlog.processors.JSONRenderer(default=str)
-        if machine
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _traceback, final],
-        )
-    )
+    handler.setFormatter(_Line(_json if machine else _console()))
     handler.addFilter(_worth_a_line)
+    # Not in our lines, and each costs something (docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
