@@ -16,14 +16,16 @@ from bulletproof._version import __version__
 from bulletproof.dashboard import mount
 from bulletproof.errors import Diagnosis, InputValidationError, classify
 from bulletproof.llm import LLMCall
+from bulletproof.models import LoadedModels, ModelRegistry, ModelServer, open_runner
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience import Bulkhead
 from bulletproof.resilience.shared import SharedState
-from bulletproof.service import docs, health, operate, process, results
+from bulletproof.service import docs, health, inference, operate, predict, process, results
 from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import Gate
+from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.responses import error_response
@@ -37,6 +39,7 @@ logger = logging.getLogger("bulletproof.service")
 
 _FORM_OVERHEAD = 64 * 1024
 _OTHER_BODY = 2 * 2**20
+_LAST_SECONDS = 3.0
 _HTTP_CODES = {
     401: "unauthorized",
     403: "forbidden",
@@ -53,16 +56,20 @@ class Services:
     Args:
         settings: The settings of the app.
         processor: Processes uploads.
+        keys: Who may use the service.
         measures: Counts requests and records.
         slots: Bounds the uploads under way and waiting.
+        models: Answers predictions.
         shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
     """
 
     settings: Settings
     processor: AIDataProcessor
+    keys: KeyRing
     measures: Measures
     slots: Bulkhead
+    models: ModelServer
     shared: SharedState | None = None
     ready: bool = field(default=False)
 
@@ -92,11 +99,14 @@ def create_app(
         monitor = AIErrorMonitor()
         analyzer = default_analyzer(settings, monitor, workers=door_workers())
         processor = AIDataProcessor(settings=settings, analyzer=analyzer, monitor=monitor)
+    keys = key_ring(settings)
     services = Services(
         settings,
         processor,
+        keys,
         Measures(),
         Bulkhead("uploads", max_concurrent=settings.max_concurrent_uploads, max_queued=settings.max_queued_uploads),
+        _model_server(settings, processor.monitor),
     )
 
     if telemetry is None and settings.otel:
@@ -116,6 +126,7 @@ def create_app(
             services.ready = False
             if dashboard is not None:
                 await dashboard.aclose()
+            await _close_models(services.models)
             if own:
                 await processor.aclose()
             if telemetry is not None:
@@ -132,7 +143,8 @@ def create_app(
     )
     app.state.services = services
     _watch(services, telemetry)
-    for router in (process.router, results.router, health.router, operate.router):
+    # Each request looks through the routes in this order.
+    for router in (predict.router, inference.router, process.router, results.router, health.router, operate.router):
         app.include_router(router)
     docs.add_pages(app)
     dashboard = mount(app, port=settings.dashboard_port)
@@ -150,7 +162,7 @@ def create_app(
 
     app.add_middleware(
         Gate,
-        api_keys=[key.get_secret_value() for key in settings.api_keys],
+        keys=keys,
         max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
         body_seconds=settings.upload_timeout,
         observe=services.measures.observe_request,
@@ -159,6 +171,23 @@ def create_app(
     if telemetry is not None:
         app.add_middleware(telemetry.middleware)
     return app
+
+
+def _model_server(settings: Settings, monitor: AIErrorMonitor) -> ModelServer:
+    registry = ModelRegistry(settings.data_dir / "models", default=settings.default_model)
+    loaded = LoadedModels(open_runner, registry.folder_of, memory_bytes=settings.model_memory_bytes)
+    return ModelServer(registry, loaded=loaded, monitor=monitor)
+
+
+async def _close_models(models: ModelServer) -> None:
+    """Let predictions end that are still under way, and the models go; nothing that hangs holds the service up."""
+    await models.drain(_LAST_SECONDS)
+    try:
+        async with asyncio.timeout(_LAST_SECONDS):
+            await models.aclose()
+            await models.loaded.aclose()
+    except TimeoutError:
+        logger.warning("a model goes on beyond its time; it ends with this process")
 
 
 def _watch(services: Services, telemetry: "Telemetry | None") -> None:
@@ -184,10 +213,10 @@ def _watch(services: Services, telemetry: "Telemetry | None") -> None:
 
 
 async def _open_store(services: Services) -> None:
-    settings = services.settings
-    if not settings.api_keys:
+    if not services.keys.wanted:
         logger.warning(
-            "no API keys are set: only this machine may use the service; set BULLETPROOF_API_KEYS to let others in"
+            "there are no API keys: only this machine may use the service; make one with 'bulletproof keys create' "
+            "or set BULLETPROOF_API_KEYS to let others in"
         )
     try:
         await services.processor.store.open()
