@@ -1,14 +1,16 @@
 """What lies in the folder of models, read anew when it changes."""
 
+import os
 import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
-from bulletproof.errors import AIError, ModelLoadError, NotFoundError
+from bulletproof.errors import AIError, ConfigurationError, ModelLoadError, NotFoundError
 from bulletproof.models.files import MANIFEST_FILE, Stamp, read_json, read_version, stamp_of
 from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, Manifest
 from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
@@ -84,9 +86,17 @@ class ModelCatalog:
         self._rollouts: dict[str, _Known[Rollout]] = {}
 
     def models(self) -> list[ModelInfo]:
-        """Return everything there is, the broken with what is wrong."""
-        names = {name for root in self._roots for name in _subfolders(root) if _subfolders(root / name)}
-        return [self._describe(name) for name in sorted(names)]
+        """Return everything there is, the broken with what is wrong.
+
+        Raises:
+            ConfigurationError: The folder itself cannot be read.
+        """
+        try:
+            names = {name for root in self._roots for name in _subfolders(root)}
+        except OSError as error:
+            raise ConfigurationError(f"the folder of models cannot be read: {error}") from error
+        found = [self._describe(name) for name in sorted(names)]
+        return [model for model in found if model.versions or model.problem]
 
     def manifest(self, name: str | None = None, version: str | None = None) -> Manifest:
         """Return the manifest of a version; cheap enough for each request.
@@ -119,7 +129,7 @@ class ModelCatalog:
     def rollout(self, name: str | None = None) -> Rollout:
         """Return which version of a model answers and which is tried out; cheap enough for each request.
 
-        Without a ``rollout.json`` the newest version that is not broken answers.
+        Without a ``rollout.json`` the oldest version that is not broken answers: none becomes active by being there.
 
         Raises:
             NotFoundError: There is no such model.
@@ -133,7 +143,7 @@ class ModelCatalog:
             stamp = stamp_of(path)
             if stamp is not None:
                 return _value(self._remembered(self._rollouts, path, stamp, partial(read_json, Path(path), Rollout)))
-        return _value(self._remembered(self._rollouts, name, None, lambda: self._newest(name)))
+        return _value(self._remembered(self._rollouts, name, None, partial(self._oldest, name)))
 
     def folder_of(self, manifest: Manifest) -> Path:
         """Return the folder in which a version lies."""
@@ -173,20 +183,23 @@ class ModelCatalog:
             among[key] = known
         return known
 
-    def _newest(self, name: str) -> Rollout:
+    def _oldest(self, name: str) -> Rollout:
         versions = self._versions_of(name)
         if not versions:
             raise self._unknown(name)
         usable = [item.version for item in versions if item.manifest is not None]
         if not usable:
             raise ModelLoadError(f"no version of {name} can be used: {versions[-1].version}: {versions[-1].problem}")
-        return Rollout(active=usable[-1])
+        return Rollout(active=usable[0])
 
     def _describe(self, name: str) -> ModelInfo:
         if not NAME.fullmatch(name):
             return ModelInfo(_printable(name), None, (), problem=f"no name of a model: {NAMING}")
-        versions = self._versions_of(name)
+        versions: tuple[VersionInfo, ...] = ()
         try:
+            versions = self._versions_of(name)
+            if not versions:
+                return ModelInfo(name, None, ())
             rollout = self.rollout(name)
         except AIError as error:
             return ModelInfo(name, None, versions, problem=str(error))
@@ -195,15 +208,20 @@ class ModelCatalog:
         return ModelInfo(name, rollout.active, versions, rollout.candidate, problem)
 
     def _versions_of(self, name: str) -> tuple[VersionInfo, ...]:
-        names = {version for root in self._roots for version in _subfolders(root / name)}
-        return tuple(self._version(name, version) for version in sorted(names, key=_age))
-
-    def _version(self, name: str, version: str) -> VersionInfo:
-        if not VERSION.fullmatch(version):
-            return VersionInfo(_printable(version), None, f"no version: {VERSIONING}")
-        bundled = version not in _subfolders(self.folder / name)
         try:
-            return VersionInfo(version, self._read(name, version), bundled=bundled)
+            own, *others = (_subfolders(root / name) for root in self._roots)
+        except OSError as error:
+            raise ModelLoadError(f"the folder of {name} cannot be read: {error.strerror}") from error
+        return tuple(
+            self._version(name, version, bundled=version not in own)
+            for version in sorted({*own, *chain.from_iterable(others)}, key=_age)
+        )
+
+    def _version(self, name: str, version: str, *, bundled: bool) -> VersionInfo:
+        if not VERSION.fullmatch(version):
+            return VersionInfo(_printable(version), None, f"no version: {VERSIONING}", bundled)
+        try:
+            return VersionInfo(version, self._read(name, version), "", bundled)
         except AIError as error:
             return VersionInfo(version, None, str(error), bundled)
 
@@ -226,16 +244,24 @@ class ModelCatalog:
 
 def _value(known: _Known[V]) -> V:
     if isinstance(known.value, AIError):
-        raise copy(known.value) from known.value  # one exception raised again and again collects tracebacks
+        raise copy(known.value) from known.value.__cause__  # one exception raised again and again collects tracebacks
     return known.value
 
 
 def _subfolders(folder: Path) -> list[str]:
     """Return what may be a model or a version; hidden ones are work under way or what a crash left."""
     try:
-        return [path.name for path in folder.iterdir() if path.name[:1] != "." and path.is_dir()]
-    except OSError:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name[:1] != "." and _leads_to_folder(entry)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _age(version: str) -> tuple[bool, list[int], str]:

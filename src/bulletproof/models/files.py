@@ -27,11 +27,13 @@ _ENDING = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """Return what changes whenever a file is replaced or written; None when there is no such file."""
+    """Return what changes whenever a file is replaced or written; None when there is none."""
     try:
         facts = os.stat(path)  # noqa: PTH116 -- asked for each request: half the cost of Path.stat
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return 0, 0, 0  # there may be one: whoever reads it is told what is the matter
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
@@ -137,7 +139,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def copy_in(source: Path, folder: Path) -> tuple[str, str]:
-    """Copy a model file, or folder, into a new folder.
+    """Copy a model file, or folder, into a folder.
 
     Args:
         source: The file or folder.
@@ -153,7 +155,6 @@ def copy_in(source: Path, folder: Path) -> tuple[str, str]:
         raise InputValidationError(f"there is no file {source}", code="file_not_found")
     ending = next((end for end in ("".join(source.suffixes[-2:]), source.suffix) if _ENDING.fullmatch(end)), "")
     target = folder / f"model{ending}"
-    folder.mkdir()
     if source.is_dir():
         shutil.copytree(source, target)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-VERSION = re.compile(r"v\d{1,6}\.\d{1,6}(\.\d{1,6})?")
+VERSION = re.compile(r"v[0-9]{1,6}\.[0-9]{1,6}(\.[0-9]{1,6})?")
 
 NAMING = "lower case letters, digits, '-' and '_', at most 64, such as iris or spam-filter"
 VERSIONING = "v, a number, a dot and a number, such as v1.0 or v2.13.1"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -130,11 +131,13 @@ class ModelRegistry(ModelCatalog):
         _check_names(name, version)
         self._refuse_present(name, version)
         with scratch(self.folder) as part:
+            home = part / version
+            home.mkdir()
             file, digest, url = "", "", ""
             if type == "remote":
                 url = str(source)
             else:
-                file, digest = copy_in(_at_hand(source, part), part / "version")
+                file, digest = copy_in(_at_hand(source, part), home)
                 if sha256 is not None and digest != sha256.lower():
                     raise ModelLoadError(f"the SHA-256 of {source} is {digest}, not {sha256}", code="model_tampered")
             try:
@@ -144,10 +147,10 @@ class ModelRegistry(ModelCatalog):
                 )  # fmt: skip
             except ValidationError as error:
                 raise InputValidationError(f"this is no valid manifest: {problems_of(error)}") from error
-            write_json(part / "version" / MANIFEST_FILE, manifest)
+            write_json(home / MANIFEST_FILE, manifest)
             if verify:
-                probe(part / "version", manifest)
-            self._take_in(part / "version", manifest)
+                probe(home, manifest)
+            self._take_in(home, manifest)
         return manifest
 
     def activate(self, name: str, version: str) -> None:
@@ -244,7 +247,6 @@ class ModelRegistry(ModelCatalog):
 
     def _take_out(self, name: str, version: str) -> None:
         left = [item for item in self._versions_of(name) if item.version != version]
-        rollout = None
         if left:
             rollout = self.rollout(name)
             if rollout.active == version:
@@ -260,17 +262,15 @@ class ModelRegistry(ModelCatalog):
             (home / version).rename(part / version)
         if not left:
             (home / ROLLOUT_FILE).unlink(missing_ok=True)
-            home.rmdir()
+            with suppress(OSError):  # somebody keeps other files there
+                home.rmdir()
 
     def _try_out(self, name: str, version: str, share: float, mode: Literal["canary", "shadow"]) -> None:
         with locked(self.folder):
             candidate, active = self.manifest(name, version), self.manifest(name)
             if candidate.version == active.version:
                 raise InputValidationError(f"{version} is the active version of {name} already")
-            same = len(candidate.input.features) == len(active.input.features)
-            if not same or (candidate.output.kind, candidate.output.classes) != (
-                active.output.kind, active.output.classes,
-            ):  # fmt: skip
+            if _shape(candidate) != _shape(active):
                 raise InputValidationError(
                     f"{version} takes or gives something else than the active {active.version} of {name}",
                     hint="Only versions with as many features and the same output can be tried out beside each other.",
@@ -291,6 +291,10 @@ class ModelRegistry(ModelCatalog):
         home = self.folder / name
         home.mkdir(parents=True, exist_ok=True)
         write_json(home / ROLLOUT_FILE, rollout)
+
+
+def _shape(manifest: Manifest) -> tuple[object, ...]:
+    return len(manifest.input.features), manifest.output.kind, manifest.output.classes
 
 
 def _check_names(name: str, version: str) -> None:

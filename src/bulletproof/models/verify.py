@@ -122,7 +122,7 @@ def _middle(feature: Feature) -> float:
     least, greatest = feature.minimum, feature.maximum
     if least is None or greatest is None:
         least = greatest = next((bound for bound in (least, greatest) if bound is not None), 0.0)
-    middle = least + (greatest - least) / 2
+    middle = least / 2 + greatest / 2  # their difference may be too large for a number
     if feature.type == "float":
         return middle
     return float(np.ceil(least) if feature.minimum is not None else np.floor(middle))
