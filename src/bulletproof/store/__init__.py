@@ -1,8 +1,21 @@
 """Keep results: runs in SQLite or PostgreSQL, visible whole or not at all."""
 
+from bulletproof.store.batch_records import Batch, Counts, ItemRow
+from bulletproof.store.batches import BatchStore
 from bulletproof.store.error_sink import SqlErrorSink
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
 from bulletproof.store.state_store import SqlStateStore
 from bulletproof.store.store import ResultStore
 
-__all__ = ["RejectionRow", "ResultRow", "ResultStore", "RunRecord", "SqlErrorSink", "SqlStateStore"]
+__all__ = [
+    "Batch",
+    "BatchStore",
+    "Counts",
+    "ItemRow",
+    "RejectionRow",
+    "ResultRow",
+    "ResultStore",
+    "RunRecord",
+    "SqlErrorSink",
+    "SqlStateStore",
+]

@@ -1,0 +1,165 @@
+"""Making batches of any size, without holding their URLs."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from datetime import datetime
+from hashlib import blake2b, sha256
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bulletproof.errors import InputValidationError
+from bulletproof.store.access import StoreAccess
+from bulletproof.store.batch_records import ItemRow, host_of, to_row
+from bulletproof.store.bulk import BulkInsert, insert_into
+from bulletproof.store.tables import CREATING, batch_items, batches
+from bulletproof.store.values import MAX_ID, clean, is_id
+
+_PART = 2000  # URLs stored in one transaction
+
+
+class BatchMaker:
+    """Makes batches; see ``BatchStore.create``."""
+
+    def __init__(self, access: StoreAccess, now: Callable[[], datetime]) -> None:
+        self._access = access
+        self._now = now
+        self._insert = insert_into(batches, access.address.kind).on_conflict_do_nothing(index_elements=["batch_id"])
+        self._add = BulkInsert(batch_items, access.address.kind)
+
+    async def make(
+        self,
+        urls: Iterable[str] | AsyncIterable[str],
+        *,
+        owner: str | None,
+        key: str | None,
+        options: dict[str, Any],
+        chunk_size: int,
+        schema_version: int,
+    ) -> str:
+        """Make a batch and return its id, or that of the one that was made before with this key."""
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+        if key is not None and not is_id(key):
+            raise InputValidationError(
+                f"an idempotency key must have between 1 and {MAX_ID} characters, all of them printable"
+            )
+        key_of_owner = None if key is None else sha256(orjson.dumps([clean(owner), clean(key)])).hexdigest()
+        options = clean(options)
+        digest = blake2b(orjson.dumps(options, option=orjson.OPT_SORT_KEYS), digest_size=16)
+        earlier = None if key_of_owner is None else await self._access.read("read a batch from", _Made(key_of_owner))
+        if earlier is not None:
+            async for part in _parts(urls):
+                _digest(digest, part)
+            return _same(earlier, digest.hexdigest())
+        batch_id = uuid4().hex
+        await self._begin(
+            {
+                "batch_id": batch_id, "owner": clean(owner), "key": clean(key), "options": options,
+                "chunk_size": chunk_size, "schema_version": schema_version,
+            }
+        )  # fmt: skip
+        given = 0
+        async for part in _parts(urls):
+            _digest(digest, part)
+            await self._add_part(batch_id, given, part)
+            given += len(part)
+        earlier = await self._show(batch_id, given, key_of_owner, digest.hexdigest())
+        return batch_id if earlier is None else _same(earlier, digest.hexdigest())
+
+    async def _begin(self, values: dict[str, Any]) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            now = self._now()
+            made = {"status": CREATING, "given": 0, "total": 0, "created_at": now, "updated_at": now}
+            await connection.execute(self._insert.values(values | made))
+
+        await self._access.write("begin a batch in", work)
+
+    async def _add_part(self, batch_id: str, first: int, urls: list[str]) -> None:
+        items = [ItemRow(position=first + at, url=url, host=host_of(url)) for at, url in enumerate(urls)]
+
+        async def work(connection: AsyncConnection) -> None:
+            # The row lock that this takes keeps sweeps out; the moment says that the maker lives.
+            mine = sa.update(batches).where(batches.c.batch_id == batch_id, batches.c.status == CREATING)
+            now = self._now()
+            number = await connection.scalar(mine.values(updated_at=now).returning(batches.c.id))
+            if number is None:
+                raise InputValidationError(
+                    "the batch was swept while it was made: its URLs came too slowly", hint="Make it again."
+                )
+            await self._add(connection, [to_row(number, item, now.timestamp()) for item in items])
+
+        await self._access.write("add URLs to a batch in", work)
+
+    async def _show(
+        self, batch_id: str, given: int, key_of_owner: str | None, fingerprint: str
+    ) -> tuple[str, str] | None:
+        """Show a batch; return the one that was shown first if another maker came first with the same key."""
+        mine = batches.c.batch_id == batch_id
+        made = sa.select(sa.func.count()).where(batch_items.c.batch == batches.c.id).scalar_subquery()
+        values = {"given": given, "total": made, "fingerprint": fingerprint, "key_of_owner": key_of_owner}
+
+        async def work(connection: AsyncConnection) -> tuple[str, str] | None:
+            change = sa.update(batches).where(mine, batches.c.status == CREATING)
+            await connection.execute(change.values(updated_at=self._now()))  # locks before it looks
+            try:
+                async with connection.begin_nested():
+                    await connection.execute(change.values(values | {"status": "queued"}))
+            except sa.exc.IntegrityError:
+                earlier = await _Made(key_of_owner or "")(connection)
+                if earlier is None:
+                    raise
+                await connection.execute(sa.delete(batches).where(mine))
+                return earlier
+            return None
+
+        return await self._access.write("complete a batch in", work)
+
+
+class _Made:
+    """Finds id and fingerprint of the batch that was made with a key."""
+
+    def __init__(self, key_of_owner: str) -> None:
+        self._query = sa.select(batches.c.batch_id, batches.c.fingerprint).where(batches.c.key_of_owner == key_of_owner)
+
+    async def __call__(self, connection: AsyncConnection) -> tuple[str, str] | None:
+        row = (await connection.execute(self._query)).first()
+        return None if row is None else (row[0], row[1])
+
+
+def _same(earlier: tuple[str, str], fingerprint: str) -> str:
+    batch_id, made_from = earlier
+    if made_from != fingerprint:
+        raise InputValidationError(
+            "this idempotency key was used for a batch of other URLs or options",
+            code="conflict",
+            hint="Send the same as the first time to find that batch, or use a new key.",
+            batch=batch_id,
+        )
+    return batch_id
+
+
+def _digest(digest: Any, urls: list[str]) -> None:
+    for url in urls:
+        data = url.encode()
+        digest.update(b"%d:" % len(data) + data)
+
+
+async def _parts(urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[list[str]]:
+    part: list[str] = []
+    if isinstance(urls, AsyncIterable):
+        async for url in urls:
+            part.append(clean(str(url)))
+            if len(part) >= _PART:
+                yield part
+                part = []
+    else:
+        for url in urls:
+            part.append(clean(str(url)))
+            if len(part) >= _PART:
+                yield part
+                part = []
+    if part:
+        yield part

@@ -1,0 +1,532 @@
+"""Where batches of URLs are kept: what is to be done, how far each item is, what came of it."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bulletproof.errors import InputValidationError, NotFoundError
+from bulletproof.store.access import StoreAccess
+from bulletproof.store.batch_making import BatchMaker
+from bulletproof.store.batch_records import (
+    FINISHED,
+    FIRST_STAGE,
+    NEXT,
+    STATUSES,
+    TERMINAL,
+    Batch,
+    Counts,
+    ItemRow,
+    from_row,
+    to_row,
+    url_key,
+)  # fmt: skip
+from bulletproof.store.bulk import BulkInsert, insert_into
+from bulletproof.store.removal import remove_rows
+from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches, pages
+from bulletproof.store.values import MAX_ROW, checked_limit, clean, is_id
+
+CHUNK_SIZE = 500
+ORPHAN_AGE = timedelta(hours=1)
+_PIECE = 5000  # rows changed in one transaction
+_PAGE = 1000
+
+_VISIBLE = batches.c.status.not_in((CREATING, ABANDONED))
+_BATCH = sa.select(
+    batches.c.batch_id.label("id"),
+    *(batches.c[name] for name in Batch.__dataclass_fields__ if name != "id"),
+).where(_VISIBLE)
+_ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "url_key", "tries")))
+_OPEN = batch_items.c.status.not_in(TERMINAL)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _newest_wins(insert: Any) -> Any:
+    """Let the later round of an item count, and within a round the first terminal status."""
+    there, new = batch_items.c, insert.excluded
+    terminal = there.status.in_([sa.literal_column(f"'{status}'") for status in TERMINAL])
+    fixed = ("batch", "position", "url_key", "url", "host")
+    return insert.on_conflict_do_update(
+        index_elements=["batch", "url_key"],
+        set_={column.name: new[column.name] for column in there if column.name not in fixed},
+        where=(new.round > there.round) | ((new.round == there.round) & (new.tries >= there.tries) & ~terminal),
+    )
+
+
+class BatchStore:
+    """Keeps batches of URLs beside the results, in SQLite or PostgreSQL.
+
+    Each item's row is the truth about it. Every operation may be repeated, takes a bounded time, and is safe against
+    other processes that do the same.
+
+    Args:
+        access: The database; ``ResultStore.access`` is one.
+        now: Gives the present moment (aware).
+
+    Example:
+        >>> import asyncio, tempfile
+        >>> from bulletproof.store import ResultStore
+        >>> async def main(folder):
+        ...     results = ResultStore(data_dir=folder)
+        ...     store = BatchStore(results.access)
+        ...     batch = await store.create(["https://example.com/1", "https://example.com/2", "https://example.com/1"])
+        ...     items = await store.chunk_items(batch.id, 0)
+        ...     items[0].status, items[0].result = "success", {"score": 0.5}
+        ...     await store.save(batch.id, items[:1])
+        ...     counts = await store.counts(batch.id)
+        ...     await results.aclose()
+        ...     return batch.total, batch.duplicates, counts.by_status["success"], counts.by_status["pending"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     asyncio.run(main(folder))
+        (2, 1, 1, 1)
+    """
+
+    def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self.access = access
+        self._now = now
+        kind = access.address.kind
+        self._save = BulkInsert(batch_items, kind, _newest_wins)
+        self._maker = BatchMaker(access, now)
+        insert = insert_into(pages, kind)
+        self._remember = insert.on_conflict_do_update(
+            index_elements=["url_key"],
+            set_={"result": insert.excluded.result, "checked_at": insert.excluded.checked_at},
+            where=insert.excluded.checked_at >= pages.c.checked_at,
+        )
+
+    async def create(
+        self,
+        urls: Iterable[str] | AsyncIterable[str],
+        *,
+        owner: str | None = None,
+        key: str | None = None,
+        options: dict[str, Any] | None = None,
+        chunk_size: int = CHUNK_SIZE,
+        schema_version: int = 1,
+    ) -> Batch:
+        """Make a batch; nobody sees it before all of it is there.
+
+        Args:
+            urls: The URLs, as many as there are; they are read once and never held all at once. A URL that came before
+                is left out.
+            owner: Whose batch it is.
+            key: An idempotency key: given again by the same owner with the same URLs and options, it leads to the batch
+                that was made first.
+            options: What the maker wants; JSON.
+            chunk_size: Items are worked on in chunks of so many positions.
+            schema_version: Version of the workflow that will work on it.
+
+        Returns:
+            The batch, ``queued``.
+
+        Raises:
+            StoreError: The database cannot be used; what was made by then will be swept.
+            InputValidationError: The key was used for something else (``conflict``), or makes no sense.
+        """
+        found = await self._maker.make(
+            urls, owner=owner, key=key, options=options or {}, chunk_size=chunk_size, schema_version=schema_version
+        )
+        return await self.batch(found)
+
+    async def batch(self, batch_id: str, *, owner: str | None = None) -> Batch:
+        """Return a batch.
+
+        Args:
+            batch_id: Its id.
+            owner: Whose it must be; anybody's when None.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is none of this id, or it is somebody else's.
+        """
+        query = _BATCH.where(batches.c.batch_id == batch_id)
+        if owner is not None:
+            query = query.where(batches.c.owner == clean(owner))
+
+        async def work(connection: AsyncConnection) -> Batch:
+            row = (await connection.execute(query)).mappings().first() if is_id(batch_id) else None
+            if row is None:
+                raise _unknown(batch_id)
+            return Batch(**row)
+
+        return await self.access.read("read a batch from", work)
+
+    async def batches(
+        self, *, owner: str | None = None, status: str | None = None, limit: int = 50, offset: int = 0
+    ) -> list[Batch]:
+        """Return batches, the last one first.
+
+        Args:
+            owner: Only those of this owner.
+            status: Only those of this status.
+            limit: At most so many.
+            offset: So many are left out at the beginning.
+
+        Raises:
+            StoreError: The database cannot be used.
+            InputValidationError: ``limit`` is below 1.
+        """
+        query = _BATCH.order_by(batches.c.id.desc()).limit(checked_limit(limit)).offset(max(0, offset))
+        if owner is not None:
+            query = query.where(batches.c.owner == clean(owner))
+        if status is not None:
+            query = query.where(batches.c.status == status)
+
+        async def work(connection: AsyncConnection) -> list[Batch]:
+            return [Batch(**row) for row in (await connection.execute(query)).mappings()]
+
+        return await self.access.read("read batches from", work)
+
+    async def chunk_items(self, batch_id: str, chunk: int, *, pending_only: bool = True) -> list[ItemRow]:
+        """Return the items of a chunk, by position.
+
+        Args:
+            batch_id: The batch.
+            chunk: Number of the chunk, from 0.
+            pending_only: Whether those that are terminal are left out.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+        """
+
+        async def work(connection: AsyncConnection) -> list[ItemRow]:
+            found = await self._find(connection, batch_id)
+            first = chunk * found.chunk_size
+            here = batch_items.c.position
+            query = _ITEM.where(batch_items.c.batch == found.id, here >= first, here < first + found.chunk_size)
+            query = query.where(_OPEN) if pending_only else query
+            return [from_row(row) for row in (await connection.execute(query.order_by(here))).mappings()]
+
+        return await self.access.read("read items from", work)
+
+    async def open_chunks(self, batch_id: str) -> list[int]:
+        """Return the numbers of the chunks that hold items which are not terminal.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+        """
+
+        async def work(connection: AsyncConnection) -> list[int]:
+            found = await self._find(connection, batch_id)
+            chunk = (batch_items.c.position.op("/")(sa.literal_column(str(found.chunk_size)))).label("chunk")
+            query = sa.select(chunk).where(batch_items.c.batch == found.id, _OPEN).distinct()
+            return sorted(int(row[0]) for row in await connection.execute(query))
+
+        return await self.access.read("read items from", work)
+
+    async def items(
+        self,
+        batch_id: str,
+        *,
+        status: str | None = None,
+        code: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[ItemRow]:
+        """Return items, by position.
+
+        Args:
+            batch_id: The batch.
+            status: Only those of this status.
+            code: Only those whose last error has this code.
+            after: Only those behind this position: for the next page, that of the last item of this one.
+            limit: At most so many.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+            InputValidationError: ``limit`` is below 1, or there is no such status.
+        """
+        if status is not None and status not in STATUSES:
+            raise InputValidationError(
+                f"there is no status {status!r:.40}", hint=f"Use one of: {', '.join(STATUSES)}.", field="status"
+            )
+        query = _ITEM.order_by(batch_items.c.position).limit(checked_limit(limit))
+        if after is not None:
+            query = query.where(batch_items.c.position > min(after, MAX_ROW))
+        if status is not None:
+            query = query.where(batch_items.c.status == status)
+        if code is not None:
+            query = query.where(batch_items.c.code == clean(code))
+
+        async def work(connection: AsyncConnection) -> list[ItemRow]:
+            found = await self._find(connection, batch_id)
+            rows = await connection.execute(query.where(batch_items.c.batch == found.id))
+            return [from_row(row) for row in rows.mappings()]
+
+        return await self.access.read("read items from", work)
+
+    async def stream_results(self, batch_id: str, *, status: str | None = None) -> AsyncIterator[ItemRow]:
+        """Yield all items by position, read a page at a time; the arguments and errors are those of ``items``."""
+        after: int | None = None
+        while page := await self.items(batch_id, status=status, after=after, limit=_PAGE):
+            for item in page:
+                yield item
+            after = page[-1].position
+
+    async def save(self, batch_id: str, items: Sequence[ItemRow]) -> str:
+        """Save items in one transaction, each in place of what was known of its URL.
+
+        What a stale writer says does not count: in the round of an item its first terminal status is final, and one
+        with fewer attempts does not replace one with more. So anything may be saved twice.
+
+        Args:
+            batch_id: The batch.
+            items: The items.
+
+        Returns:
+            The status of the batch, which tells whether to go on.
+
+        Raises:
+            StoreError: The database cannot be used; nothing was saved.
+            NotFoundError: There is no such batch.
+            InputValidationError: An item has no such status.
+        """
+        latest = {item.url: item for item in items}.values()
+        ordered = sorted(latest, key=lambda item: item.position)  # in one order, so that no two writers lock each other
+
+        async def work(connection: AsyncConnection) -> str:
+            found = await self._find(connection, batch_id)
+            now = self._now().timestamp()
+            await self._save(connection, [to_row(found.id, item, now) for item in ordered])
+            await self._remember_pages(connection, found.owner, ordered, now)
+            return str(found.status)
+
+        return await self.access.write("save items in", work)
+
+    async def earlier_results(self, urls: Iterable[str], *, owner: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return what earlier runs of this owner made of pages that can be revalidated.
+
+        Args:
+            urls: The URLs.
+            owner: Whose runs.
+
+        Returns:
+            The last result by URL, with ``etag`` or ``last_modified``, for those that there is one of.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        keys = {url_key(clean(url), owner): url for url in urls}
+        query = sa.select(pages.c.url_key, pages.c.result).where(pages.c.url_key.in_(list(keys)))
+
+        async def work(connection: AsyncConnection) -> dict[str, dict[str, Any]]:
+            return {keys[bytes(row[0])]: orjson.loads(row[1]) for row in await connection.execute(query)}
+
+        return await self.access.read("read pages from", work) if keys else {}
+
+    async def counts(self, batch_id: str) -> Counts:
+        """Count the items of a batch.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+        """
+        columns = (batch_items.c.status, batch_items.c.stage, batch_items.c.code)
+
+        async def work(connection: AsyncConnection) -> Counts:
+            found = await self._find(connection, batch_id)
+            query = sa.select(*columns, sa.func.count()).where(batch_items.c.batch == found.id).group_by(*columns)
+            counts = Counts(dict.fromkeys(STATUSES, 0), {}, {}, {})
+            for status, stage, code, number in await connection.execute(query):
+                counts.by_status[status] += number
+                if status != "success":
+                    counts.by_stage[stage] = counts.by_stage.get(stage, 0) + number
+                if code is not None and status in ("failed", "retrying"):
+                    by_code = counts.by_code if status == "failed" else counts.retrying_by_code
+                    by_code[code] = by_code.get(code, 0) + number
+            return counts
+
+        return await self.access.read("count items in", work)
+
+    async def set_status(self, batch_id: str, status: str) -> Batch:
+        """Change the status of a batch; the one that it has already is no change.
+
+        Args:
+            batch_id: The batch.
+            status: What ``NEXT`` allows.
+
+        Returns:
+            The batch as it is now.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+            InputValidationError: It cannot become that from what it is (``conflict``).
+        """
+        before = [old for old, allowed in NEXT.items() if status in allowed]
+        values: dict[str, Any] = {"status": status}
+
+        async def work(connection: AsyncConnection) -> None:
+            now = self._now()
+            change = sa.update(batches).where(batches.c.batch_id == batch_id, batches.c.status.in_(before))
+            finished = now if status in FINISHED else None
+            done = await connection.execute(change.values(values | {"updated_at": now, "finished_at": finished}))
+            if done.rowcount:
+                return
+            found = await self._find(connection, batch_id)
+            if found.status != status:
+                raise InputValidationError(
+                    f"the batch is {found.status} and cannot become {status}", code="conflict", batch=batch_id
+                )
+
+        await self.access.write("change a batch in", work)
+        return await self.batch(batch_id)
+
+    async def finish(self, batch_id: str) -> bool:
+        """Mark a batch as complete if all its items are terminal and nobody paused or cancelled it.
+
+        Returns:
+            Whether it is complete.
+
+        Raises:
+            StoreError: The database cannot be used.
+            NotFoundError: There is no such batch.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            found = await self._find(connection, batch_id)
+            left = sa.select(batch_items.c.position).where(batch_items.c.batch == found.id, _OPEN).limit(1)
+            change = sa.update(batches).where(
+                batches.c.id == found.id, batches.c.status.in_(("queued", "running")), ~sa.exists(left)
+            )
+            now = self._now()
+            await connection.execute(change.values(status="complete", updated_at=now, finished_at=now))
+            return bool((await self._find(connection, batch_id)).status == "complete")
+
+        return await self.access.write("finish a batch in", work)
+
+    async def retry_failed(self, batch_id: str, *, codes: Iterable[str] | None = None) -> int:
+        """Make failed items pending again, and a complete batch queued.
+
+        Args:
+            batch_id: The batch.
+            codes: Only those that failed with one of these codes.
+
+        Returns:
+            How many.
+
+        Raises:
+            StoreError: The database cannot be used; called again, it goes on where it was.
+            NotFoundError: There is no such batch.
+            InputValidationError: The batch is cancelled (``conflict``).
+        """
+        wanted = batch_items.c.status == "failed"
+        if codes is not None:
+            wanted &= batch_items.c.code.in_([clean(code) for code in codes])
+        fresh: dict[str, Any] = {
+            "status": "pending", "stage": FIRST_STAGE, "round": batch_items.c.round + 1, "retry_count": 0, "code": None,
+            "error": None, "hint": None, "not_before": None,
+        }  # fmt: skip
+
+        async def piece(connection: AsyncConnection) -> tuple[int, bool]:
+            found = await self._find(connection, batch_id)
+            if found.status == "cancelled":
+                raise InputValidationError("the batch is cancelled; make a new one", code="conflict", batch=batch_id)
+            mine = batch_items.c.batch == found.id
+            some = sa.select(batch_items.c.position).where(mine, wanted).order_by(batch_items.c.position).limit(_PIECE)
+            now = self._now()
+            done = await connection.execute(
+                sa.update(batch_items)
+                .where(mine, wanted, batch_items.c.position.in_(some))
+                .values(fresh | {"updated_at": now.timestamp()})
+            )
+            if done.rowcount:
+                # In the same transaction: at no moment is a complete batch one with something left to do.
+                reopened = sa.update(batches).where(batches.c.id == found.id, batches.c.status == "complete")
+                await connection.execute(reopened.values(status="queued", updated_at=now, finished_at=None))
+            return done.rowcount, done.rowcount < _PIECE
+
+        total, last = 0, False
+        while not last:
+            count, last = await self.access.write("retry items of a batch in", piece)
+            total += count
+        return total
+
+    async def delete(self, batch_id: str) -> None:
+        """Remove a batch with its items, whatever its status; nobody sees it from the first moment on.
+
+        Raises:
+            StoreError: The database cannot be used; a sweep will go on with it.
+            NotFoundError: There is no such batch.
+        """
+
+        async def work(connection: AsyncConnection) -> int:
+            found = await self._find(connection, batch_id)
+            await connection.execute(
+                sa.update(batches).where(batches.c.id == found.id).values(status=ABANDONED, key_of_owner=None)
+            )
+            return int(found.id)
+
+        await self._remove(await self.access.write("remove a batch from", work))
+
+    async def sweep(self, *, orphan_age: timedelta = ORPHAN_AGE, retention: timedelta | None = None) -> int:
+        """Remove what is of no use any more: batches whose maker died, and what is too old.
+
+        Args:
+            orphan_age: How long nothing must have been heard of the maker of a batch.
+            retention: How long finished batches, and what is known of pages, are kept; for ever when None.
+
+        Returns:
+            How many batches were removed.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        now = self._now()
+        gone = (batches.c.status == CREATING) & (batches.c.updated_at < now - orphan_age)
+        if retention is not None:
+            gone |= batches.c.status.in_(FINISHED) & (batches.c.updated_at < now - retention)
+
+        async def work(connection: AsyncConnection) -> Sequence[int]:
+            await connection.execute(sa.update(batches).where(gone).values(status=ABANDONED, key_of_owner=None))
+            if retention is not None:
+                await connection.execute(sa.delete(pages).where(pages.c.checked_at < (now - retention).timestamp()))
+            return (await connection.scalars(sa.select(batches.c.id).where(batches.c.status == ABANDONED))).all()
+
+        numbers = await self.access.write("sweep batches in", work)
+        for number in numbers:
+            await self._remove(number)
+        return len(numbers)
+
+    async def _remove(self, number: int) -> None:
+        await remove_rows(self.access, batch_items.c.batch == number, batch_items.c.position)
+        gone = sa.delete(batches).where(batches.c.id == number, batches.c.status == ABANDONED)
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(gone)
+
+        await self.access.write("remove a batch from", work)
+
+    async def _find(self, connection: AsyncConnection, batch_id: str) -> Any:
+        columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size)
+        query = sa.select(*columns).where(batches.c.batch_id == batch_id, _VISIBLE)
+        row = (await connection.execute(query)).first() if is_id(batch_id) else None
+        if row is None:
+            raise _unknown(batch_id)
+        return row
+
+    async def _remember_pages(
+        self, connection: AsyncConnection, owner: str | None, items: Sequence[ItemRow], now: float
+    ) -> None:
+        known = {
+            url_key(clean(item.url), owner): orjson.dumps(clean(item.result), default=str).decode()
+            for item in items
+            if item.status == "success"
+            and item.result
+            and (item.result.get("etag") or item.result.get("last_modified"))
+        }
+        for key, result in sorted(known.items()):
+            await connection.execute(self._remember.values(url_key=key, result=result, checked_at=now))
+
+
+def _unknown(batch_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no batch {batch_id!r:.80}")
