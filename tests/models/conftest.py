@@ -9,6 +9,9 @@ import pytest
 
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
+from support.wire import say, wire
+
+__all__ = ["say", "wire"]
 
 Add = Callable[..., Manifest]
 TWO = InputSchema(features=(Feature(name="deed"), Feature(name="sign", minimum=-1000, maximum=1000)), max_rows=5000)

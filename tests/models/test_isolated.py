@@ -1,6 +1,7 @@
 """An isolated model hangs, grows, crashes and lies in real processes, and the next request is served."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ def is_gone(pid: int) -> bool:
 
 async def test_it_answers_from_another_process(server: ModelServer) -> None:
     await served(server, within=30)
-    assert await pid_of(server) != __import__("os").getpid()
+    assert await pid_of(server) != os.getpid()
 
 
 async def test_a_crash_is_a_typed_503_and_the_next_request_is_served(server: ModelServer) -> None:
@@ -153,7 +154,7 @@ async def test_a_model_that_kills_whoever_loads_it_is_a_typed_load_failure(
     server: ModelServer, add_to: Callable[..., Manifest]
 ) -> None:
     add_to(server.registry, hostile.DiesOnLoad(), "deadly", isolated=True)
-    with pytest.raises(ModelLoadError, match="loading deadly v1.0 crashes the process that does it") as caught:
+    with pytest.raises(ModelLoadError, match=r"loading deadly v1.0 crashes the process that does it") as caught:
         await server.predict([0, 1], model="deadly")
     assert caught.value.spec.http_status == 503
     await served(server)

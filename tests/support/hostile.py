@@ -1,4 +1,4 @@
-"""Models that fail in every way there is, as the first number of a row tells them to; importable by worker processes."""
+"""Models that fail in every way there is, as the first number of a row tells them to; workers can import them."""
 
 import ctypes
 import os
