@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser lint format bench classify-table lock clean
+.PHONY: help demo serve test test-browser lint format audit sbom bench classify-table lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -36,6 +36,15 @@ test-browser: $(VENV)/.dev ## Test the dashboard in a real browser (needs chromi
 
 classify-table: $(VENV)/.dev ## Walk every exception class of the libraries known and write them down
 	@$(BIN)/python tests/errors/walk_exceptions.py $(ARGS)
+
+audit: $(VENV)/.audit ## Look for known vulnerabilities in what is locked (asks PyPI's database)
+	@$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/app.lock $(ARGS) || { \
+	  echo "Either vulnerabilities were found (listed above), or the database could not be reached (see the error above)." >&2; exit 1; }
+
+sbom: $(VENV)/.audit $(VENV)/.app ## Write the bill of materials of the installed service (CycloneDX) to dist/sbom.json
+	@mkdir -p dist
+	@$(VENV)/audit/bin/cyclonedx-py requirements --output-reproducible --of JSON --output-file dist/sbom.json requirements/app.lock
+	@echo "dist/sbom.json lists $$($(BIN)/python -c 'import json; print(len(json.load(open("dist/sbom.json"))["components"]))') components"
 
 bench: $(VENV)/.bench ## Run the benchmarks and write benchmarks/results/ (ARGS="process resilience" for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -71,4 +80,10 @@ $(VENV)/.serving: requirements/serving.lock | $(BIN)/python
 	@echo "Installing the model servers of the benchmarks into $(VENV)/serving (once) ..."
 	@$(PYTHON) -m venv $(VENV)/serving
 	@$(VENV)/serving/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/serving.lock
+	@touch $@
+
+$(VENV)/.audit: requirements/audit.lock | $(BIN)/python
+	@echo "Installing the audit tools into $(VENV)/audit (once) ..."
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/audit.lock
 	@touch $@

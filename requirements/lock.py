@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "pyproject.toml"
 
 
 def compile_lock(name: str, *arguments: str) -> None:
     """Resolve for every platform and for Python 3.11 and newer."""
     command = [
-        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11",
+        sys.executable, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.11",
         "--generate-hashes", "--no-strip-extras", "--no-emit-index-url", "--no-header", "--quiet", *arguments,
         "--output-file", f"requirements/{name}",
     ]  # fmt: skip
@@ -23,11 +24,12 @@ def compile_lock(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    compile_lock("app.lock", "--extra", "all", "--group", "build")
+    compile_lock("app.lock", PROJECT, "--extra", "all", "--group", "build")
     compile_lock(
-        "dev.lock", "--extra", "all", "--group", "build", "--group", "test", "--group", "lint",
+        "dev.lock", PROJECT, "--extra", "all", "--group", "build", "--group", "test", "--group", "lint",
         "--constraint", "requirements/app.lock",
     )  # fmt: skip
-    compile_lock("bench.lock", "--group", "bench", "--constraint", "requirements/dev.lock")
-    compile_lock("serving.lock", "--group", "serving")
+    compile_lock("bench.lock", PROJECT, "--group", "bench", "--constraint", "requirements/dev.lock")
+    compile_lock("serving.lock", "--group", f"{PROJECT}:serving")
+    compile_lock("audit.lock", "--group", f"{PROJECT}:audit")
     sys.stdout.write("requirements/*.lock are up to date\n")
