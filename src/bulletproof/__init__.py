@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from bulletproof.models import ModelServer as ModelServer
     from bulletproof.models import PredictionRequest as PredictionRequest
     from bulletproof.models import PredictionResponse as PredictionResponse
+    from bulletproof.models import inspect_model as inspect_model
     from bulletproof.models import load_ai_model as load_ai_model
     from bulletproof.models import register_loader as register_loader
     from bulletproof.monitor import AIErrorMonitor as AIErrorMonitor
@@ -156,6 +157,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "wrap",
     ),
     "models": (
+        "inspect_model",
         "Manifest",
         "ModelRegistry",
         "ModelServer",
@@ -280,6 +282,7 @@ __all__ = [
     "deadline",
     "default_monitor",
     "explain",
+    "inspect_model",
     "load_ai_model",
     "load_rules",
     "load_training_data",

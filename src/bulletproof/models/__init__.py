@@ -3,6 +3,7 @@
 from bulletproof.models.catalog import ModelInfo, VersionInfo
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.loaded import LoadedModels
+from bulletproof.models.inspection import ModelFacts, inspect_model
 from bulletproof.models.loading import load_ai_model, open_predictor, register_loader
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
@@ -19,6 +20,7 @@ __all__ = [
     "Limits",
     "LoadedModels",
     "Manifest",
+    "ModelFacts",
     "ModelInfo",
     "ModelRegistry",
     "ModelServer",
@@ -29,6 +31,7 @@ __all__ = [
     "Rollout",
     "Verification",
     "VersionInfo",
+    "inspect_model",
     "load_ai_model",
     "open_predictor",
     "open_runner",

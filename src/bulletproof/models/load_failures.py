@@ -1,7 +1,6 @@
 """Why a model could not be loaded, in words that help."""
 
 import importlib.util
-from pathlib import Path
 
 from bulletproof.errors import ModelLoadError, classify
 from bulletproof.models.formats import FORMATS
@@ -25,27 +24,22 @@ class WrongFormatError(ValueError):
         super().__init__(f"this is {self.kind.label}")
 
 
-def load_failure(
-    error: BaseException, model_type: str, path: Path | str, *, saved_with: str = "", hint: str | None = None
-) -> ModelLoadError:
+def load_failure(error: BaseException, model_type: str, path: object) -> ModelLoadError:
     """Turn whatever happened during loading into the error that the caller sees.
 
     Args:
-        error: What happened.
+        error: What happened; notes on it say what else is known, such as the version that wrote the file.
         model_type: As the caller gave it.
         path: Of the file.
-        saved_with: Version of the library that wrote the file and that installed, when they differ.
-        hint: What to do, when the one who asks knows better than the error does.
 
     Returns:
         To be raised from ``error``.
     """
-    code, why, advice = _reason(error, saved_with)
-    message = f"Failed to load {model_type} model: {why}"
-    return ModelLoadError(message, code=code, hint=hint or advice, path=str(path))
+    code, why, hint = _reason(error)
+    return ModelLoadError(f"Failed to load {model_type} model: {why}", code=code, hint=hint, path=str(path))
 
 
-def _reason(error: BaseException, saved_with: str) -> tuple[str, str, str | None]:
+def _reason(error: BaseException) -> tuple[str, str, str | None]:
     text = " ".join(str(error).split())[:400] or type(error).__name__
     if isinstance(error, WrongFormatError):
         kind = error.kind
@@ -69,14 +63,18 @@ def _reason(error: BaseException, saved_with: str) -> tuple[str, str, str | None
     if code in ("out_of_memory", "gpu_out_of_memory"):
         return code, f"the memory does not suffice ({text})", "Give the process more memory, or use a smaller model."
     if type(error).__name__ == "UntrustedTypesFoundException":
+        advice = "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
+        return "model_load_failed", text, advice
+    if "Lambda" in text and "safe_mode" in text:
         advice = (
-            "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
+            "Replace the Lambda layer, which is code, or load the file with Keras yourself through register_loader."
         )
         return "model_load_failed", text, advice
     if isinstance(error, PermissionError):
         return "model_load_failed", text, "Make the file readable for the user that this process runs as."
-    if saved_with:
-        return "model_load_failed", f"{text}; it was saved with {saved_with}", None
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    if notes:
+        return "model_load_failed", f"{text}; {notes}", "Install the version that wrote it, or save the model again."
     if isinstance(error, _CUT_OFF) or any(words in lowered for words in _CUT_OFF_WORDS):
         return "model_load_failed", f"the file ends too early ({text})", _DAMAGED
     if isinstance(error, AttributeError) and "__main__" in text:

@@ -1,18 +1,27 @@
 """Load a model: whatever goes wrong is one kind of error that says what and why."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import stat
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bulletproof.errors import ModelLoadError
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.formats import FORMATS, sniff, sniff_stream
+from bulletproof.models.inspection import versions_in
 from bulletproof.models.load_failures import WrongFormatError, load_failure
-from bulletproof.models.loaders import onnx_models, sklearn_models
+from bulletproof.models.loaders import (
+    keras_models,
+    onnx_models,
+    sklearn_models,
+    torch_models,
+    transformers_models,
+)
 from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Predictor
@@ -20,8 +29,12 @@ from bulletproof.models.predictor import Predictor
 logger = logging.getLogger("bulletproof.models")
 
 _LOADERS: dict[str, Loader] = {
+    "keras": keras_models.LOADER,
     "onnx": onnx_models.LOADER,
     "sklearn": sklearn_models.LOADER,
+    "tensorflow": keras_models.LOADER,
+    "torch": torch_models.LOADER,
+    "transformers": transformers_models.LOADER,
 }
 
 
@@ -120,8 +133,7 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
     except ModelLoadError:
         raise
     except (Exception, SystemExit) as error:  # a pickle may well end the process; it does not end ours
-        saved_with = loader.saved_with(Path(model_path)) if loader is not None else ""
-        raise load_failure(error, model_type, str(model_path), saved_with=saved_with) from error
+        raise load_failure(error, model_type, model_path) from error
 
 
 class _NotFoundError(Exception):
@@ -152,13 +164,31 @@ def _load_with(loader: Loader, path: Path, sha256: str | None) -> Any:
             _compare(path, hashlib.file_digest(stream, "sha256").hexdigest(), sha256)
         found = sniff_stream(stream)
         _accept(loader, found)
-        model = _checked(loader, ModelFile(path, stream, found, sha256 is not None))
+        other = _other_version(path, found)
+        if other:
+            logger.warning("a model was saved with another version: %s", other, extra={"path": str(path)})
+        try:
+            model = _checked(loader, ModelFile(path, stream, found, sha256 is not None))
+        except Exception as error:
+            if other:
+                error.add_note(other)
+            raise
         after = path.stat()
     if sha256 is not None and (before.st_ino, before.st_size, before.st_mtime_ns) != (
         after.st_ino, after.st_size, after.st_mtime_ns,
     ):  # fmt: skip
         raise ValueError("the file changed while it was loaded; load it again")
     return model
+
+
+def _other_version(path: Path, found: str) -> str:
+    """Say which version of its library wrote the file, when it is another than the one installed."""
+    with contextlib.suppress(Exception):  # what cannot be read is for the library to judge
+        for library, written in versions_in(path, found, most_opcodes=20_000).items():
+            installed = metadata.version(library)
+            if installed != written:
+                return f"it was saved with {library} {written}, and {installed} is installed"
+    return ""
 
 
 def _load_folder(loader: Loader, path: Path, sha256: str | None) -> Any:

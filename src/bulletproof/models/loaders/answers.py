@@ -14,7 +14,8 @@ from bulletproof.models.predictor import Outputs
 def numbers(values: Any) -> NDArray[np.float64]:
     """Return an array of numbers; a column of them as a plain row of values."""
     array = np.asarray(values, dtype=np.float64)
-    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    column: NDArray[np.float64] = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    return column
 
 
 def class_indexes(labels: Any, known: Sequence[Any]) -> NDArray[np.float64]:

@@ -37,8 +37,6 @@ class Loader:
         formats: Kinds of files it takes, keys of ``formats.FORMATS``; others that are known are refused.
         folders: Whether it loads folders.
         check: Raises when the object cannot predict.
-        saved_with: Gets the path; returns in words which version of the library wrote the file when it is another
-            than the one installed, else an empty text. Asked after a failure only.
     """
 
     load: Callable[[ModelFile], Any]
@@ -46,4 +44,3 @@ class Loader:
     formats: frozenset[str]
     folders: bool = False
     check: Callable[[Any], None] = lambda _: None
-    saved_with: Callable[[Path], str] = lambda _: ""

@@ -11,6 +11,7 @@ from bulletproof.errors import ModelLoadError
 from bulletproof.models.loaders.answers import class_indexes, from_scores, same_count
 from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
+from bulletproof.models.onnx_file import read_onnx
 from bulletproof.models.predictor import Outputs
 
 _TYPES = {
@@ -22,6 +23,8 @@ _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def _load(file: ModelFile) -> Any:
+    if file.checked and (outside := read_onnx(file.path).external):
+        raise ValueError(f"its weights lie in files that the checksum leaves out: {', '.join(outside)}; save it as one")
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
@@ -39,10 +42,10 @@ class OnnxPredictor:
     Args:
         session: The session.
         manifest: What it should be.
-        _path: Of its file.
+        path: Of its file.
     """
 
-    def __init__(self, session: Any, manifest: Manifest, _path: Path) -> None:
+    def __init__(self, session: Any, manifest: Manifest, path: Path) -> None:
         self._session = session
         self._output = manifest.output
         features = len(manifest.input.features)
@@ -56,7 +59,7 @@ class OnnxPredictor:
         if manifest.output.kind == "regression":
             self._label, self._scores = None, self._scores or next(iter(outputs))
         self._wanted = [name for name in (self._label, self._scores) if name is not None]
-        self._known = _labels(outputs.get(self._label or ""), manifest)
+        self._known = _labels(outputs.get(self._label or ""), manifest, path)
 
     def predict(self, rows: NDArray[np.float64], /) -> Outputs:
         """Predict rows; see ``Predictor``."""
@@ -85,12 +88,14 @@ def _dtype(one: Any, manifest: Manifest) -> Any:
     return _TYPES[one.type]
 
 
-def _labels(type_: str | None, manifest: Manifest) -> list[Any]:
-    classes = manifest.output.classes
-    if type_ == "tensor(string)":
-        return list(classes)
+def _labels(type_: str | None, manifest: Manifest, path: Path) -> list[Any]:
+    """Return the labels in the order of the classes: as the file names them, else the manifest, else 0, 1, ..."""
+    classes, wanted = manifest.output.classes, str if type_ == "tensor(string)" else int
+    named = list(read_onnx(path).label_lists) if type_ else []
+    if len(named) == 1 and len(named[0]) == len(classes) and all(isinstance(label, wanted) for label in named[0]):
+        return list(named[0])
     try:
-        return [int(name) for name in classes]
+        return [wanted(name) for name in classes]
     except ValueError:
         return list(range(len(classes)))
 

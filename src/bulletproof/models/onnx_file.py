@@ -1,0 +1,153 @@
+"""What stands in an ONNX file, read from its protocol buffers without loading it.
+
+Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MOST_FIELDS = 1_000_000
+_MOST_NAMES = 1000
+_STANDARD = frozenset(
+    ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft", "com.microsoft.nchwc",
+     "ai.onnx.training", "com.microsoft.experimental", "org.pytorch.aten")
+)  # fmt: skip
+# For each kind of message: the fields with messages in them that are looked into, and of what kind those are.
+_INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 9: "opset"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+    "opset": {},
+    "entry": {},
+}
+
+
+@dataclass(slots=True)
+class OnnxFacts:
+    """What was found.
+
+    Args:
+        domains: Sets of operators beyond the standard ones: each needs a library of its own.
+        external: Files with weights beside it.
+        label_lists: The classes of its classifiers, numbers or texts, in order; of two lists at most.
+        producer: The program that wrote it.
+        note: Why it was not read to its end; empty when it was.
+    """
+
+    domains: dict[str, None] = field(default_factory=dict)
+    external: dict[str, None] = field(default_factory=dict)
+    label_lists: dict[tuple[int | str, ...], None] = field(default_factory=dict)
+    producer: str = ""
+    note: str = ""
+
+
+def read_onnx(path: Path) -> OnnxFacts:
+    """Read what stands in an ONNX file; weights are passed over.
+
+    Args:
+        path: Not empty.
+
+    Returns:
+        What was found up to where it could be read.
+    """
+    facts = OnnxFacts()
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            _walk(data, facts)
+        except ValueError as error:
+            facts.note = f"it is cut off, damaged or no ONNX file: {error}"
+    return facts
+
+
+def _walk(data: mmap.mmap, facts: OnnxFacts) -> None:
+    waiting = [("model", 0, len(data))]
+    left = _MOST_FIELDS
+    while waiting:
+        kind, start, end = waiting.pop()
+        inside = _INSIDE[kind]
+        texts: dict[int, bytes] = {}
+        values: list[int | str] = []
+        for number, at, length in _fields(data, start, end):
+            left -= 1
+            if left < 0 or len(facts.domains) + len(facts.external) > _MOST_NAMES:
+                raise ValueError("there is more in it than is looked at")
+            if number in inside:
+                waiting.append((inside[number], at, at + length))
+            elif length <= 4096:
+                texts[number] = data[at : at + length]
+            if kind == "attribute" and number in (7, 8, 9):  # floats, ints, strings: by far the most of a forest
+                if not texts.get(1, b"").startswith(b"classlabels_") or len(values) > 100_000:
+                    break
+                values.extend(_values(data, number, at, length))
+        _note(kind, texts, values, facts)
+
+
+def _note(kind: str, texts: dict[int, bytes], values: list[int | str], facts: OnnxFacts) -> None:
+    if kind == "model":
+        facts.producer = " ".join(_text(texts.get(number, b"")) for number in (2, 3)).strip()
+    elif kind == "opset" or kind == "node":
+        domain = _text(texts.get(1 if kind == "opset" else 7, b""))
+        if domain not in _STANDARD:
+            facts.domains[domain] = None
+    elif kind == "entry" and texts.get(1) == b"location":
+        facts.external[_text(texts.get(2, b""))] = None
+    elif values and len(facts.label_lists) < 2:
+        facts.label_lists[tuple(values)] = None
+
+
+def _values(data: mmap.mmap, number: int, at: int, length: int) -> list[int | str]:
+    """Numbers and texts of an attribute: ``ints`` is field 8, packed or one by one, ``strings`` is field 9."""
+    if number == 9 and length <= 4096:
+        return [_text(data[at : at + length])]
+    found: list[int | str] = []
+    if number == 8:
+        end = at + length
+        while at < end:
+            value, at = _varint(data, at, end)
+            found.append(value - (1 << 64) if value >= 1 << 63 else value)
+    return found
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each field, and where it lies and how long it is."""
+    while at < end:
+        tag, at = _varint(data, at, end)
+        wire = tag & 7
+        if wire == 0:
+            start = at
+            _, at = _varint(data, at, end)
+            yield tag >> 3, start, at - start
+            continue
+        if wire == 2:
+            length, at = _varint(data, at, end)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"byte {at} begins no field")
+        if at + length > end:
+            raise ValueError(f"the field at byte {at} reaches beyond its end")
+        yield tag >> 3, at, length
+        at += length
+
+
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise ValueError(f"a number is cut off at byte {at}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")[:300]
