@@ -10,11 +10,12 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from os import urandom
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -41,6 +42,13 @@ _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 _PAUSE_SECONDS = 30.0  # between two pieces of a body
 _RESTART_SECONDS = 5.0
+_OURS = (b"x-request-id", b"x-content-type-options")
+_DEFAULTS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 _END = 256  # last bytes of a body that are kept: a form's closing boundary has to be there
 # Starlette's test client has no network behind it and calls itself by this name.
 _IN_PROCESS = "testclient"
@@ -248,12 +256,13 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            headers["X-Request-ID"] = self.request_id
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers.setdefault("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
-            headers.setdefault("Referrer-Policy", "no-referrer")
-            headers.setdefault("Cache-Control", "no-store")
+            headers = message.get("headers", ())
+            names = {name for name, _ in headers}
+            message["headers"] = [
+                *((name, value) for name, value in headers if name not in _OURS),
+                (b"x-request-id", self.request_id.encode()),
+                *(default for default in _DEFAULTS if default[0] not in names),
+            ]
         await self._send(message)
 
     async def _answer(self, error: Exception) -> None:
@@ -326,7 +335,7 @@ class _Exchange:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    return given if given and _REQUEST_ID.fullmatch(given) else urandom(16).hex()
 
 
 def _key_of(headers: Headers) -> str | None:
@@ -344,6 +353,7 @@ def _is_here(client: Any) -> bool:
     return bool(client) and (str(client[0]) == _IN_PROCESS or is_loopback(str(client[0])))
 
 
+@lru_cache(maxsize=256)
 def _is_foreign(name: str) -> bool:
     """Tell whether a Host or Origin names another host; names without a dot are of this network."""
     try:
@@ -353,6 +363,7 @@ def _is_foreign(name: str) -> bool:
     return "." in host and not is_loopback(host)
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Tell whether a name or address stands for this machine as seen from itself."""
     if host == "localhost":

@@ -160,6 +160,7 @@ def create_app(
             request_id=request_id,
         )
 
+    app.add_middleware(predict.Direct)
     app.add_middleware(
         Gate,
         keys=keys,
