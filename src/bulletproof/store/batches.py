@@ -9,21 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import InputValidationError, NotFoundError
+from bulletproof.store import batch_records as records
 from bulletproof.store.access import StoreAccess
 from bulletproof.store.batch_making import BatchMaker
-from bulletproof.store.batch_records import (
-    FINISHED,
-    FIRST_STAGE,
-    NEXT,
-    STATUSES,
-    TERMINAL,
-    Batch,
-    Counts,
-    ItemRow,
-    from_row,
-    to_row,
-    url_key,
-)  # fmt: skip
+from bulletproof.store.batch_records import FINISHED, STATUSES, TERMINAL, Batch, Counts, ItemRow, url_key
 from bulletproof.store.bulk import BulkInsert, insert_into
 from bulletproof.store.removal import remove_rows
 from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches, pages
@@ -63,7 +52,8 @@ class BatchStore:
     """Keeps batches of URLs beside the results, in SQLite or PostgreSQL.
 
     Each item's row is the truth about it. Every operation may be repeated, takes a bounded time, and is safe against
-    other processes that do the same.
+    other processes that do the same. Each raises a ``StoreError`` when the database cannot be used, and a
+    ``NotFoundError`` when there is no batch of the id.
 
     Args:
         access: The database; ``ResultStore.access`` is one.
@@ -126,7 +116,6 @@ class BatchStore:
             The batch, ``queued``.
 
         Raises:
-            StoreError: The database cannot be used; what was made by then will be swept.
             InputValidationError: The key was used for something else (``conflict``), or makes no sense.
         """
         found = await self._maker.make(
@@ -142,8 +131,7 @@ class BatchStore:
             owner: Whose it must be; anybody's when None.
 
         Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is none of this id, or it is somebody else's.
+            NotFoundError: It is somebody else's, too.
         """
         query = _BATCH.where(batches.c.batch_id == batch_id)
         if owner is not None:
@@ -169,7 +157,6 @@ class BatchStore:
             offset: So many are left out at the beginning.
 
         Raises:
-            StoreError: The database cannot be used.
             InputValidationError: ``limit`` is below 1.
         """
         query = _BATCH.order_by(batches.c.id.desc()).limit(checked_limit(limit)).offset(max(0, offset))
@@ -190,10 +177,6 @@ class BatchStore:
             batch_id: The batch.
             chunk: Number of the chunk, from 0.
             pending_only: Whether those that are terminal are left out.
-
-        Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
         """
 
         async def work(connection: AsyncConnection) -> list[ItemRow]:
@@ -202,17 +185,12 @@ class BatchStore:
             here = batch_items.c.position
             query = _ITEM.where(batch_items.c.batch == found.id, here >= first, here < first + found.chunk_size)
             query = query.where(_OPEN) if pending_only else query
-            return [from_row(row) for row in (await connection.execute(query.order_by(here))).mappings()]
+            return [records.from_row(row) for row in (await connection.execute(query.order_by(here))).mappings()]
 
         return await self.access.read("read items from", work)
 
     async def open_chunks(self, batch_id: str) -> list[int]:
-        """Return the numbers of the chunks that hold items which are not terminal.
-
-        Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
-        """
+        """Return the numbers of the chunks that hold items which are not terminal."""
 
         async def work(connection: AsyncConnection) -> list[int]:
             found = await self._find(connection, batch_id)
@@ -241,8 +219,6 @@ class BatchStore:
             limit: At most so many.
 
         Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
             InputValidationError: ``limit`` is below 1, or there is no such status.
         """
         if status is not None and status not in STATUSES:
@@ -260,7 +236,7 @@ class BatchStore:
         async def work(connection: AsyncConnection) -> list[ItemRow]:
             found = await self._find(connection, batch_id)
             rows = await connection.execute(query.where(batch_items.c.batch == found.id))
-            return [from_row(row) for row in rows.mappings()]
+            return [records.from_row(row) for row in rows.mappings()]
 
         return await self.access.read("read items from", work)
 
@@ -286,8 +262,6 @@ class BatchStore:
             The status of the batch, which tells whether to go on.
 
         Raises:
-            StoreError: The database cannot be used; nothing was saved.
-            NotFoundError: There is no such batch.
             InputValidationError: An item has no such status.
         """
         latest = {item.url: item for item in items}.values()
@@ -296,7 +270,7 @@ class BatchStore:
         async def work(connection: AsyncConnection) -> str:
             found = await self._find(connection, batch_id)
             now = self._now().timestamp()
-            await self._save(connection, [to_row(found.id, item, now) for item in ordered])
+            await self._save(connection, [records.to_row(found.id, item, now) for item in ordered])
             await self._remember_pages(connection, found.owner, ordered, now)
             return str(found.status)
 
@@ -311,9 +285,6 @@ class BatchStore:
 
         Returns:
             The last result by URL, with ``etag`` or ``last_modified``, for those that there is one of.
-
-        Raises:
-            StoreError: The database cannot be used.
         """
         keys = {url_key(clean(url), owner): url for url in urls}
         query = sa.select(pages.c.url_key, pages.c.result).where(pages.c.url_key.in_(list(keys)))
@@ -324,12 +295,7 @@ class BatchStore:
         return await self.access.read("read pages from", work) if keys else {}
 
     async def counts(self, batch_id: str) -> Counts:
-        """Count the items of a batch.
-
-        Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
-        """
+        """Count the items of a batch."""
         columns = (batch_items.c.status, batch_items.c.stage, batch_items.c.code)
 
         async def work(connection: AsyncConnection) -> Counts:
@@ -352,17 +318,15 @@ class BatchStore:
 
         Args:
             batch_id: The batch.
-            status: What ``NEXT`` allows.
+            status: What ``NEXT`` of ``bulletproof.store.batch_records`` allows.
 
         Returns:
             The batch as it is now.
 
         Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
             InputValidationError: It cannot become that from what it is (``conflict``).
         """
-        before = [old for old, allowed in NEXT.items() if status in allowed]
+        before = [old for old, allowed in records.NEXT.items() if status in allowed]
         values: dict[str, Any] = {"status": status}
 
         async def work(connection: AsyncConnection) -> None:
@@ -386,10 +350,6 @@ class BatchStore:
 
         Returns:
             Whether it is complete.
-
-        Raises:
-            StoreError: The database cannot be used.
-            NotFoundError: There is no such batch.
         """
 
         async def work(connection: AsyncConnection) -> bool:
@@ -415,16 +375,14 @@ class BatchStore:
             How many.
 
         Raises:
-            StoreError: The database cannot be used; called again, it goes on where it was.
-            NotFoundError: There is no such batch.
             InputValidationError: The batch is cancelled (``conflict``).
         """
         wanted = batch_items.c.status == "failed"
         if codes is not None:
             wanted &= batch_items.c.code.in_([clean(code) for code in codes])
         fresh: dict[str, Any] = {
-            "status": "pending", "stage": FIRST_STAGE, "round": batch_items.c.round + 1, "retry_count": 0, "code": None,
-            "error": None, "hint": None, "not_before": None,
+            "status": "pending", "stage": records.FIRST_STAGE, "round": batch_items.c.round + 1, "retry_count": 0,
+            "code": None, "error": None, "hint": None, "not_before": None,
         }  # fmt: skip
 
         async def piece(connection: AsyncConnection) -> tuple[int, bool]:
@@ -452,12 +410,7 @@ class BatchStore:
         return total
 
     async def delete(self, batch_id: str) -> None:
-        """Remove a batch with its items, whatever its status; nobody sees it from the first moment on.
-
-        Raises:
-            StoreError: The database cannot be used; a sweep will go on with it.
-            NotFoundError: There is no such batch.
-        """
+        """Remove a batch with its items, whatever its status; nobody sees it from the first moment on."""
 
         async def work(connection: AsyncConnection) -> int:
             found = await self._find(connection, batch_id)
@@ -477,9 +430,6 @@ class BatchStore:
 
         Returns:
             How many batches were removed.
-
-        Raises:
-            StoreError: The database cannot be used.
         """
         now = self._now()
         gone = (batches.c.status == CREATING) & (batches.c.updated_at < now - orphan_age)
