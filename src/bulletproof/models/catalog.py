@@ -201,6 +201,8 @@ class ModelCatalog:
             if not versions:
                 return ModelInfo(name, None, ())
             rollout = self.rollout(name)
+            if rollout.active not in [item.version for item in versions]:
+                versions = self._versions_of(name)  # it may have come and been activated since
         except AIError as error:
             return ModelInfo(name, None, versions, problem=str(error))
         there = rollout.active in [item.version for item in versions]
