@@ -36,7 +36,7 @@ def test_a_model_without_probabilities_claims_no_confidence() -> None:
 
 def test_a_model_that_states_the_confidence_alone_is_believed() -> None:
     assert answers_of(outputs([1], confidences=[0.75]), 1, CLASSES) == [(1, 0.75, "maybe")]
-    with pytest.raises(InvalidModelOutputError, match=r"confidence of 1.5 is not from 0 to 1"):
+    with pytest.raises(InvalidModelOutputError, match=r"a confidence of 1.5 is not from 0 to 1"):
         answers_of(outputs([1], confidences=[1.5]), 1, CLASSES)
 
 
@@ -49,17 +49,17 @@ def test_rounding_in_single_precision_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (outputs([0]), r"values have the shape \(1,\), not \(2,\)"),
-        (outputs([[0], [1]]), r"values have the shape \(2, 1\)"),
-        (outputs([0, float("nan")]), r"values are not finite \(row 1\)"),
-        (outputs(["no", "yes"]), "values are not numbers"),
-        (outputs([None, {}]), "values are not numbers"),
-        (outputs([0, 3]), r"no class 3: classes are 0 to 2 \(row 1\)"),
-        (outputs([-1, 0]), r"no class -1: classes are 0 to 2 \(row 0\)"),
-        (outputs([0, 0.5]), r"no class 0.5"),
-        (outputs([0, 1], [[0.5, 0.5], [1, 0]]), r"probabilities have the shape \(2, 2\), not \(2, 3\)"),
-        (outputs([0, 1], [FINE[0], [0, float("inf"), 0]]), r"probabilities are not finite \(row 1\)"),
-        (outputs([0, 1], [FINE[0], [1.2, -0.2, 0]]), r"probability of class 0 is 1.2, which is not from 0 to 1"),
+        (outputs([0]), r"shape for each class index is \(1,\), not \(2,\)"),
+        (outputs([[0], [1]]), r"class index is \(2, 1\)"),
+        (outputs([0, float("nan")]), r"class index of nan is not finite \(row 1\)"),
+        (outputs(["no", "yes"]), "class index is not a number"),
+        (outputs([None, {}]), "class index is not a number"),
+        (outputs([0, 3]), r"class index of 3 is not from 0 to 2 \(row 1\)"),
+        (outputs([-1, 0]), r"class index of -1 is not from 0 to 2 \(row 0\)"),
+        (outputs([0, 0.5]), r"class index of 0.5 is not whole \(row 1\)"),
+        (outputs([0, 1], [[0.5, 0.5], [1, 0]]), r"each probability is \(2, 2\), not \(2, 3\)"),
+        (outputs([0, 1], [FINE[0], [0, float("inf"), 0]]), r"probability of inf is not finite \(row 1\)"),
+        (outputs([0, 1], [FINE[0], [1.2, -0.2, 0]]), r"a probability of 1.2 is not from 0 to 1 \(row 1\)"),
         (outputs([0, 1], [FINE[0], [0.2, 0.2, 0.2]]), r"probabilities of the classes sum to 0.6, not 1 \(row 1\)"),
     ],
 )

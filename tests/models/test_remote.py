@@ -193,6 +193,6 @@ async def test_the_registry_serves_a_remote_model_like_any_other(wire: Any, say:
     answer = await server.predict(ROWS.tolist(), model="far")
     assert answer.predictions == [(1, 0.75, "yes"), (0, 0.5, "no")]
     wire.default = say.http(json.dumps({"predictions": [{"prediction": 9, "confidence": 0.5}] * 2}))
-    with pytest.raises(AIError, match="no class 9"):
+    with pytest.raises(AIError, match="class index of 9"):
         await server.predict(ROWS.tolist(), model="far")
     await server.aclose()

@@ -1,5 +1,6 @@
 """What a model answered, checked against what its schema says that it answers."""
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,8 @@ from bulletproof.errors import InvalidModelOutputError
 from bulletproof.models.manifest import OutputSchema
 from bulletproof.models.predictor import Outputs
 
-_TOLERANCE = 1e-3  # of a sum of probabilities, which many models compute in single precision
+_TOLERANCE = 1e-3  # of probabilities and their sum, which many models compute in single precision
+_LARGEST = sys.float_info.max
 
 
 class Answer(NamedTuple):
@@ -46,20 +48,20 @@ def answers_of(outputs: Outputs, rows: int, schema: OutputSchema) -> list[Answer
         >>> answers_of(outputs, 1, OutputSchema(classes=("no", "yes")))
         [Answer(prediction=1, confidence=0.8, label='yes')]
     """
-    values = _numbers(outputs.values, "values", (rows,))
     if schema.kind == "regression":
-        _within(values, schema)
+        least = -_LARGEST if schema.minimum is None else schema.minimum
+        greatest = _LARGEST if schema.maximum is None else schema.maximum
+        values = _checked(outputs.values, "value", (rows,), least, greatest)
         return [Answer(value, 0.0, None) for value in values.tolist()]
     classes = schema.classes
-    wrong = (values != np.floor(values)) | (values < 0) | (values >= len(classes))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InvalidModelOutputError(
-            f"there is no class {values[row]:g}: classes are 0 to {len(classes) - 1}", row=row
-        )
+    values = _checked(outputs.values, "class index", (rows,), 0, len(classes) - 1)
     chosen = values.astype(np.intp)
+    if not (chosen == values).all():
+        row = int((chosen != values).argmax())
+        raise InvalidModelOutputError(f"a class index of {values[row]:g} is not whole", row=row)
     confidences = _confidences(outputs, chosen, len(classes))
-    return [Answer(one, confidence, classes[one]) for one, confidence in zip(chosen.tolist(), confidences, strict=True)]
+    numbers = chosen.tolist()
+    return list(map(Answer, numbers, confidences, [classes[number] for number in numbers]))
 
 
 def _confidences(outputs: Outputs, chosen: NDArray[np.intp], classes: int) -> list[float]:
@@ -67,47 +69,26 @@ def _confidences(outputs: Outputs, chosen: NDArray[np.intp], classes: int) -> li
     if outputs.probabilities is None:
         if outputs.confidences is None:
             return [0.0] * rows
-        stated = _numbers(outputs.confidences, "confidences", (rows,))
-        odd = (stated < 0) | (stated > 1)
-        if odd.any():
-            row = int(odd.argmax())
-            raise InvalidModelOutputError(f"the confidence of {stated[row]:g} is not from 0 to 1", row=row)
-        return list(stated.tolist())
-    probabilities = _numbers(outputs.probabilities, "probabilities", (rows, classes))
-    wrong = (probabilities < -_TOLERANCE) | (probabilities > 1 + _TOLERANCE)
-    if wrong.any():
-        row, index = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
-        raise InvalidModelOutputError(
-            f"the probability of class {index} is {probabilities[row, index]:g}, which is not from 0 to 1", row=row
-        )
-    sums = probabilities.sum(axis=1)
-    off = np.abs(sums - 1) > _TOLERANCE
-    if off.any():
+        return list(_checked(outputs.confidences, "confidence", (rows,), 0, 1).tolist())
+    table = _checked(outputs.probabilities, "probability", (rows, classes), -_TOLERANCE, 1 + _TOLERANCE)
+    off = np.abs(table.sum(axis=1) - 1)
+    if off.max() > _TOLERANCE:
         row = int(off.argmax())
-        raise InvalidModelOutputError(f"the probabilities of the classes sum to {sums[row]:g}, not 1", row=row)
-    confidences: list[float] = probabilities[np.arange(rows), chosen].clip(0, 1).tolist()
-    return confidences
+        raise InvalidModelOutputError(f"the probabilities of the classes sum to {table[row].sum():g}, not 1", row=row)
+    return list(np.minimum(np.maximum(table[np.arange(rows), chosen], 0), 1).tolist())
 
 
-def _numbers(given: object, what: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Take it as finite numbers of a shape, whatever a model of somebody else's gave."""
+def _checked(given: object, what: str, shape: tuple[int, ...], least: float, greatest: float) -> NDArray[np.float64]:
+    """Take it as finite numbers of a shape within bounds, whatever a model of somebody else's gave."""
     try:
         numbers = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidModelOutputError(f"the {what} are not numbers") from error
+        raise InvalidModelOutputError(f"a {what} is not a number") from error
     if numbers.shape != shape:
-        raise InvalidModelOutputError(f"the {what} have the shape {numbers.shape}, not {shape}")
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        row = int(np.unravel_index(int((~finite).argmax()), shape)[0])
-        raise InvalidModelOutputError(f"the {what} are not finite", row=row)
+        raise InvalidModelOutputError(f"the shape for each {what} is {numbers.shape}, not {shape}")
+    if not (numbers.min() >= least and numbers.max() <= greatest):  # so that NaN is found too
+        place = np.unravel_index(int((~((numbers >= least) & (numbers <= greatest))).argmax()), shape)
+        value = numbers[place]
+        fault = f"not from {round(least, 2) + 0:g} to {round(greatest, 2):g}" if np.isfinite(value) else "not finite"
+        raise InvalidModelOutputError(f"a {what} of {value:g} is {fault}", row=int(place[0]))
     return numbers
-
-
-def _within(values: NDArray[np.float64], schema: OutputSchema) -> None:
-    least = -np.inf if schema.minimum is None else schema.minimum
-    greatest = np.inf if schema.maximum is None else schema.maximum
-    wrong = (values < least) | (values > greatest)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InvalidModelOutputError(f"{values[row]:g} is not from {least:g} to {greatest:g}", row=row)

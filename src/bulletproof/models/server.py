@@ -27,6 +27,7 @@ from bulletproof.models.lane import Lane
 from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.rollout import Candidate
 from bulletproof.models.runners import open_runner
 from bulletproof.models.trial import Side, Trial
 from bulletproof.monitor import AIErrorMonitor, default_monitor
@@ -197,11 +198,17 @@ class ModelServer:
             raise InputValidationError("model and model_version must be strings", field="model")
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise InputValidationError(f"timeout must be above 0 seconds, not {timeout!r}", field="timeout")
-        lane = self._lane(self.registry.manifest(name, version))
+        rollout = self.registry.rollout(name) if version is None else None
+        try:
+            lane = self._lane(self.registry.manifest(name, version if rollout is None else rollout.active))
+        except NotFoundError:
+            if rollout is None:
+                raise
+            lane = self._lane(self.registry.manifest(name))  # says that the active version is gone
         rows, single = lane.read(data)
         allowed = lane.manifest.limits.timeout_seconds
         with deadline(allowed if timeout is None else min(timeout, allowed), clock=self._clock):
-            trial = self._trial(lane) if version is None else None
+            trial = self._trial(lane, rollout.candidate) if rollout is not None else None
             if trial is None:
                 answers = await lane.predict(rows)
                 return Prediction(answers, name, lane.manifest.version, single)
@@ -237,10 +244,9 @@ class ModelServer:
 
     # A candidate beside the active version.
 
-    def _trial(self, lane: Lane) -> Trial | None:
+    def _trial(self, lane: Lane, rule: Candidate | None) -> Trial | None:
         """Return the trial that this request takes part in, if any."""
         name, version = lane.manifest.name, lane.manifest.version
-        rule = self.registry.rollout(name).candidate
         if rule is None:
             return None
         trial = self._trials.get(name)
