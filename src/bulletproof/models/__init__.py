@@ -2,8 +2,8 @@
 
 from bulletproof.models.catalog import ModelInfo, VersionInfo
 from bulletproof.models.checksums import sha256_of
-from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.inspection import ModelFacts, inspect_model
+from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.loading import load_ai_model, open_predictor, register_loader
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
@@ -11,6 +11,7 @@ from bulletproof.models.requests import PredictionRequest, PredictionResponse
 from bulletproof.models.rollout import Candidate, Rollout
 from bulletproof.models.runners import open_runner
 from bulletproof.models.server import ModelServer, Prediction
+from bulletproof.models.sources import fetch_model
 from bulletproof.models.verify import Verification
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Rollout",
     "Verification",
     "VersionInfo",
+    "fetch_model",
     "inspect_model",
     "load_ai_model",
     "open_predictor",

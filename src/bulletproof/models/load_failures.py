@@ -12,7 +12,8 @@ _DAMAGED = "The file is cut off or damaged: copy it again and compare its size a
 _OURS = "'bulletproof-ai[models]'"
 _INSTALLED_AS = {
     **dict.fromkeys(("joblib", "onnxruntime", "pandas", "sklearn", "skops"), _OURS),
-    "keras": "keras tensorflow", "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image",
+    "fsspec": "'bulletproof-ai[remote]'", "keras": "keras tensorflow",
+    "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image",
 }  # fmt: skip
 
 
@@ -49,13 +50,9 @@ def _reason(error: BaseException) -> tuple[str, str, str | None]:
             kind.hint or (kind.model_type and f"Pass model_type={kind.model_type!r}.") or None,
         )
     if isinstance(error, ImportError):
-        missing = _missing_library(error)
+        missing, install = missing_library(error)
         if missing:
-            return (
-                "missing_dependency",
-                f"{missing} is not installed",
-                f"pip install {_INSTALLED_AS.get(missing, missing)}",
-            )
+            return "missing_dependency", f"{missing} is not installed", f"pip install {install}"
     code = classify(error).code
     lowered = text.lower()
     if isinstance(error, MemoryError) or any(words in lowered for words in _MEMORY_WORDS):
@@ -83,13 +80,20 @@ def _reason(error: BaseException) -> tuple[str, str, str | None]:
     return "model_load_failed", text, None
 
 
-def _missing_library(error: ImportError) -> str:
-    """Return the module that is missing; nothing when only a part of it is, as after a change of versions."""
-    root = (error.name or "").partition(".")[0]
-    if not root or not isinstance(error, ModuleNotFoundError):
-        return ""
+def missing_library(error: ImportError) -> tuple[str, str]:
+    """Return the module that is missing and what to install for it.
+
+    Both are empty when only a part of a library is missing, as after a change of versions.
+    """
+    for one in (error, error.__cause__):
+        root = (one.name or "").partition(".")[0] if isinstance(one, ModuleNotFoundError) else ""
+        if root.isidentifier() and not _is_there(root):
+            return root, _INSTALLED_AS.get(root, root)
+    return "", ""
+
+
+def _is_there(module: str) -> bool:
     try:
-        found = importlib.util.find_spec(root) is not None
+        return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
-        found = False
-    return "" if found else root
+        return False

@@ -13,9 +13,8 @@ from bulletproof.models.predictor import Outputs
 
 def numbers(values: Any) -> NDArray[np.float64]:
     """Return an array of numbers; a column of them as a plain row of values."""
-    array = np.asarray(values, dtype=np.float64)
-    column: NDArray[np.float64] = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    return column
+    array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def class_indexes(labels: Any, known: Sequence[Any]) -> NDArray[np.float64]:
@@ -36,7 +35,8 @@ def class_indexes(labels: Any, known: Sequence[Any]) -> NDArray[np.float64]:
     same = labels[:, None] == np.asarray(known, dtype=labels.dtype if labels.dtype.kind == "O" else None)[None, :]
     if not same.any(axis=1).all():
         raise InvalidModelOutputError("the model answered a class that is none of its classes")
-    return same.argmax(axis=1).astype(np.float64)
+    places: NDArray[np.float64] = same.argmax(axis=1).astype(np.float64)
+    return places
 
 
 def from_scores(scores: Any, output: OutputSchema) -> Outputs:

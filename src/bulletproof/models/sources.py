@@ -1,0 +1,159 @@
+"""Model files from elsewhere: object storage, web servers and whatever else fsspec reaches."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from bulletproof.errors import AIError, ModelLoadError, classify
+from bulletproof.models.load_failures import missing_library
+from bulletproof.resilience import BreakerRegistry, CircuitConfig, Policy, RetryPolicy
+
+Progress = Callable[[int, int | None], object]
+
+_CHUNK = 1 << 20
+_RETRY = RetryPolicy(max_attempts=4, base_delay=0.5, max_delay=10)
+_BREAKERS = BreakerRegistry(CircuitConfig(failure_threshold=8, success_threshold=1, timeout=30))
+
+
+def fetch_model(
+    url: str | os.PathLike[str],
+    to: Path,
+    *,
+    sha256: str | None = None,
+    max_bytes: int = 10 << 30,
+    progress: Progress | None = None,
+    retry: RetryPolicy = _RETRY,
+    breakers: BreakerRegistry = _BREAKERS,
+    **options: Any,
+) -> Path:
+    """Bring a model file to this machine.
+
+    Failures that may pass are tried again, with a breaker for each host; the file appears under its name only when all
+    of it is there.
+
+    Args:
+        url: ``s3://bucket/key``, ``https://...``, ``gs://``, ``abfs://``, ``sftp://``, ``memory://`` ...; a local
+            path or a ``file://`` URL is returned as it is.
+        to: The file to write; its folder exists.
+        sha256: Checksum that it must have, in hexadecimal digits.
+        max_bytes: Most bytes.
+        progress: Called with the bytes so far and those in all, None when the source does not say.
+        retry: How to try again.
+        breakers: Where the breakers of the hosts live.
+        **options: For the file system of fsspec, such as ``key`` and ``secret`` of S3.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        ModelLoadError: It cannot be had: there is none, it is too large (``file_too_large``), its checksum is another
+            (``model_tampered``), a library is missing (``missing_dependency``), or the source fails.
+        CircuitOpenError: Its host failed too often.
+
+    Example:
+        >>> import fsspec
+        >>> with fsspec.open("memory://bucket/model.onnx", "wb") as file:
+        ...     _ = file.write(b"model")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fetch_model("memory://bucket/model.onnx", Path(folder, "model.onnx")).read_bytes()
+        b'model'
+    """
+    text = os.fspath(url)
+    parts = urlsplit(text)
+    if isinstance(url, os.PathLike) or "://" not in text:
+        return Path(url)
+    if parts.scheme in ("file", "local"):
+        return Path(text.partition("://")[2])
+    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"  # without user name, password and signature
+    policy = Policy(retry=retry, breaker=breakers.get(f"models from {parts.hostname or parts.scheme}"))
+    download = _Download(text, shown, to, sha256, max_bytes, progress, options)
+    try:
+        policy.call(download)
+    except AIError:
+        raise
+    except Exception as error:
+        raise _failure(error, shown) from error
+    return to
+
+
+class _Download:
+    def __init__(
+        self, url: str, shown: str, to: Path, sha256: str | None, most: int, progress: Progress | None, options: Any
+    ) -> None:
+        self._url, self._shown, self._to, self._sha256 = url, shown, to, sha256
+        self._most, self._progress, self._options = most, progress, options
+
+    def __call__(self) -> None:
+        files = import_module("fsspec")
+        streamed: dict[str, Any] = {}
+        options = dict(self._options)
+        if self._url.startswith(("http://", "https://")):
+            timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=15, sock_read=60)
+            options.setdefault("client_kwargs", {"timeout": timeout})
+            streamed = {"block_size": 0}  # one answer from beginning to end, not many parts of it
+        system, path = files.core.url_to_fs(self._url, **options)
+        system.invalidate_cache()
+        total = system.info(path).get("size")
+        self._bound(total or 0)
+        with system.open(path, "rb", **streamed) as remote:
+            self._write(remote, total)
+
+    def _write(self, remote: Any, total: int | None) -> None:
+        handle, name = tempfile.mkstemp(prefix=f".{self._to.name}.", dir=self._to.parent)
+        try:
+            with os.fdopen(handle, "wb") as local:
+                digest = self._copy(remote, local, total)
+                os.fsync(local.fileno())
+            if self._sha256 is not None and digest != self._sha256.strip().lower():
+                raise ModelLoadError(
+                    f"{self._shown} has the checksum {digest[:16]}..., not the one expected", code="model_tampered"
+                )
+            Path(name).replace(self._to)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def _copy(self, remote: Any, local: BinaryIO, total: int | None) -> str:
+        digest, count = hashlib.sha256(), 0
+        while data := remote.read(_CHUNK):
+            count += len(data)
+            self._bound(count)
+            digest.update(data)
+            local.write(data)
+            if self._progress is not None:
+                self._progress(count, total)
+        if total is not None and count != total:
+            raise ConnectionError(f"{count:,} of {total:,} bytes came")
+        return digest.hexdigest()
+
+    def _bound(self, size: int) -> None:
+        if size > self._most:
+            raise ModelLoadError(
+                f"{self._shown} is larger than the {self._most:,} bytes allowed",
+                code="file_too_large",
+                hint="Allow more with max_bytes, if this is the model that you mean.",
+            )
+
+
+def _failure(error: Exception, shown: str) -> ModelLoadError:
+    if isinstance(error, FileNotFoundError):
+        return ModelLoadError(f"Model file not found: {shown}", hint="Check the address.")
+    if isinstance(error, ImportError):
+        missing, install = missing_library(error)
+        why = f"needs {missing}" if missing else f"cannot be fetched: {error}"
+        return ModelLoadError(
+            f"{shown} {why}", code="missing_dependency", hint=f"pip install {install}" if install else None
+        )
+    if isinstance(error, ValueError) and "rotocol not known" in str(error):
+        return ModelLoadError(f"{shown}: {error}", hint="Give a path, or a URL that fsspec knows, such as s3://.")
+    diagnosis = classify(error)
+    return ModelLoadError(
+        f"{shown} cannot be fetched: {diagnosis.title} ({type(error).__name__})",
+        code=diagnosis.code if diagnosis.code in ("disk_full", "out_of_memory") else None,
+        hint=diagnosis.hint,
+        retryable=diagnosis.retryable,
+    )
