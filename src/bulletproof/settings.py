@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     fetch_max_bytes: int = Field(10 * MIB, ge=1, description="Largest page, in bytes as sent; twice that unpacked.")
     fetch_timeout: float = Field(60.0, gt=0, description="Seconds one page may take, redirects included.")
 
+    batch_concurrency: int = Field(
+        16,
+        ge=0,
+        le=1000,
+        description="URLs of batches that one process works on at the same time; 0 leaves them to `bulletproof worker`.",
+    )
+    batch_chunk_items: int = Field(
+        100, ge=1, le=10_000, description="URLs of a batch that are handed to one process together."
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
         8000,
