@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     inline_results: int = Field(
         1000, ge=0, description="Results in the answer of POST /process; the rest is at GET /results."
     )
+    retention_days: float | None = Field(None, gt=0, description="Days that results are kept; for ever when not set.")
     max_concurrent_uploads: int = Field(8, ge=1, description="Uploads processed at the same time by one worker.")
     max_queued_uploads: int = Field(64, ge=0, description="Uploads that may wait; more are refused with 503.")
     upload_timeout: float = Field(300.0, gt=0, description="Seconds one upload may take, reading and analysing.")

@@ -3,12 +3,14 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from bulletproof.service import create_app
+from bulletproof.settings import Settings
 
 ERROR_KEYS = {"error", "error_type", "details", "status", "code", "hint", "retryable", "request_id"}
 
@@ -26,6 +28,28 @@ def assert_error(response: httpx.Response, status: int, code: str, error_type: s
     assert body["hint"]
     assert response.headers["X-Request-ID"] == body["request_id"]
     return body
+
+
+async def test_results_are_deleted_on_request(client: httpx.AsyncClient) -> None:
+    made = await client.post("/process", files={"file": ("a.json", b'["good", "bad"]')})
+    place = f"/results/{made.json()['processing_id']}"
+    assert (await client.delete(place)).json()["status"] == "success"
+    for again in (await client.get(place), await client.delete(place)):
+        assert (again.status_code, again.json()["code"]) == (404, "not_found")
+
+
+async def test_old_results_go_by_themselves(settings: Settings, client_of: Callable[..., httpx.AsyncClient]) -> None:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        made = await client.post("/process", files={"file": ("a.json", b'["good"]')})
+        place = f"/results/{made.json()['processing_id']}"
+        assert (await client.get(place)).status_code == 200
+    settings.retention_days = 1e-6
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        async with asyncio.timeout(10):
+            while (await client.get(place)).status_code == 200:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_csv_file_is_analysed_stored_and_answered(client: httpx.AsyncClient) -> None:

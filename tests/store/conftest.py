@@ -64,9 +64,14 @@ class Helper:
         await store.complete_run(run, **(values | more))
 
     async def store(
-        self, store: ResultStore, run: str, rows: Sequence[ResultRow], rejections: Sequence[RejectionRow] = ()
+        self,
+        store: ResultStore,
+        run: str,
+        rows: Sequence[ResultRow],
+        rejections: Sequence[RejectionRow] = (),
+        **more: Any,
     ) -> None:
-        await self.begin(store, run)
+        await self.begin(store, run, **more)
         await store.add_chunk(run, rows, rejections)
         await self.complete(store, run)
 

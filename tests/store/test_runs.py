@@ -97,6 +97,32 @@ async def test_abandoned_runs_leave_nothing(store: ResultStore, place: Any, help
     assert len(await store.get_results("r1")) == 2
 
 
+async def test_a_complete_run_is_deleted_with_its_rows_by_its_owner_alone(store: ResultStore, helper: Any) -> None:
+    await helper.store(store, "r1", helper.rows(1, 12_001), owner="alice")
+    assert not await store.delete_run("r1", owner="bob")
+    assert not await store.delete_run("unknown")
+    assert len(await store.get_results("r1", limit=5)) == 5
+    assert await store.delete_run("r1", owner="alice")
+    assert await _count(store) == (0, 0, 0)
+    assert not await store.delete_run("r1", owner="alice")
+
+
+async def test_a_run_under_way_is_not_deleted(store: ResultStore, helper: Any) -> None:
+    await helper.begin(store, "r1")
+    assert not await store.delete_run("r1")
+    await helper.complete(store, "r1")
+    assert await store.get_run("r1") is not None
+
+
+async def test_old_runs_expire(store: ResultStore, helper: Any, wall: Any) -> None:
+    await helper.store(store, "old", helper.rows(1, 3))
+    wall.forward(days=10)
+    await helper.store(store, "new", helper.rows(1, 3))
+    assert await store.expire_runs(older_than=timedelta(days=7)) == 1
+    assert [run.processing_id for run in await store.recent_runs()] == ["new"]
+    assert await store.expire_runs(older_than=timedelta(days=7)) == 0
+
+
 async def test_complete_runs_cannot_be_abandoned_or_changed(store: ResultStore, helper: Any) -> None:
     await helper.store(store, "r1", helper.rows(1, 3))
     await store.abandon_run("r1")

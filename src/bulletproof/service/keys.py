@@ -19,8 +19,9 @@ from bulletproof.errors import AccessDeniedError, ConfigurationError, InputValid
 from bulletproof.settings import Settings
 
 SCOPES = ("process", "predict", "batches", "read", "operate")
-"""What a key may be for: send files, ask models, run batches, read what there is, steer and delete."""
+"""What a key may be for: send files, ask models, run batches, read what there is, steer."""
 
+_SCOPE_OF = {"process": "process", "results": "process", "predict": "predict", "v2": "predict", "batches": "batches"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _PREFIX = "bp_"
@@ -144,7 +145,7 @@ def scope_of(method: str, path: str) -> str:
     if method in ("GET", "HEAD", "OPTIONS"):
         return "read"
     head = path.strip("/").partition("/")[0]
-    return {"process": "process", "predict": "predict", "v2": "predict", "batches": "batches"}.get(head, "operate")
+    return _SCOPE_OF.get(head, "operate")
 
 
 def read_keys(path: Path) -> list[Key]:

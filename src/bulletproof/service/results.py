@@ -1,4 +1,4 @@
-"""``GET /results/{processing_id}``: what was stored."""
+"""``/results/{processing_id}``: what was stored, to read and to delete."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from bulletproof.errors import NotFoundError
 from bulletproof.processor import row_as_dict
 from bulletproof.service.access import services_of
 from bulletproof.service.responses import Answer
-from bulletproof.service.schemas import ResultsPage
+from bulletproof.service.schemas import Deleted, ResultsPage
 
 router = APIRouter(tags=["results"])
 
@@ -28,10 +28,7 @@ async def get_results(
     store = services_of(request).processor.store
     run = await store.get_run(processing_id)
     if run is None or run.owner not in (None, request.state.caller.name):
-        raise NotFoundError(
-            f"there are no results under {processing_id!r}",
-            hint="Use the processing_id of an answer with stored: true, and the API key that made it.",
-        )
+        raise _nothing(processing_id)
     rows = await store.get_results(processing_id, after=after, limit=limit)
     rejections = await store.get_rejections(processing_id, after=after, limit=limit)
     # A page goes as far as both are known: up to the last row of whichever is full.
@@ -56,4 +53,23 @@ async def get_results(
             "next": None if end is None else f"/results/{processing_id}?after={end}&limit={limit}",
             "request_id": request.state.request_id,
         }
+    )
+
+
+@router.delete("/results/{processing_id}", response_model=Deleted, summary="Delete the results of a file")
+async def delete_results(
+    request: Request,
+    processing_id: Annotated[str, Path(max_length=64, description="As the answer of POST /process gave it.")],
+) -> Response:
+    """Delete what was stored of a file, with its texts, for good."""
+    store = services_of(request).processor.store
+    if not await store.delete_run(processing_id, owner=request.state.caller.name):
+        raise _nothing(processing_id)
+    return Answer({"status": "success", "processing_id": processing_id, "request_id": request.state.request_id})
+
+
+def _nothing(processing_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"there are no results under {processing_id!r}",
+        hint="Use the processing_id of an answer with stored: true, and the API key that made it.",
     )

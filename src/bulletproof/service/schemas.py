@@ -92,6 +92,15 @@ class ResultsPage(BaseModel):
     next: str | None
 
 
+class Deleted(BaseModel):
+    """It is gone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    processing_id: str
+
+
 class Health(BaseModel):
     """How the service is."""
 

@@ -29,6 +29,7 @@ from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.responses import error_response
+from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
 from bulletproof.settings import Settings, load_settings
 
@@ -118,7 +119,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             await _open_store(services)
-            async with shared_memory(processor) as services.shared, published(services):
+            async with (
+                shared_memory(processor) as services.shared,
+                published(services),
+                expiring(processor.store, settings),
+            ):
                 services.ready = True
                 yield
                 services.ready = False

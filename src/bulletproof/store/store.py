@@ -242,23 +242,53 @@ class ResultStore:
         Raises:
             StoreError: The database cannot be used; a sweep will remove the run.
         """
-        mark = (
-            sa.update(runs)
-            .where(runs.c.processing_id == processing_id, runs.c.status != COMPLETE)
-            .values(status=ABANDONED)
-            .returning(runs.c.id)
-        )
+        if is_id(processing_id):
+            await self.open()
+            await self._remove((runs.c.processing_id == processing_id) & (runs.c.status != COMPLETE))
 
-        async def work(connection: AsyncConnection) -> int | None:
-            found: int | None = await connection.scalar(mark)
-            return found
+    async def delete_run(self, processing_id: str, *, owner: str | None = None) -> bool:
+        """Remove a complete run with its rows.
 
+        Args:
+            processing_id: Id of the run.
+            owner: Only if it is of this owner, or of nobody; anybody's when None.
+
+        Returns:
+            Whether there was such a run. Nobody sees it any more, even if not all its rows are gone yet.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        which = (runs.c.processing_id == processing_id) & (runs.c.status == COMPLETE)
+        if owner is not None:
+            which &= runs.c.owner.is_(None) | (runs.c.owner == clean(owner))
         if not is_id(processing_id):
-            return
+            return False
         await self.open()
-        run_id = await self.access.write("remove a run from", work)
-        if run_id is not None:
-            await remove_run(self.access, run_id)
+        return await self._remove(which) > 0
+
+    async def expire_runs(self, *, older_than: timedelta) -> int:
+        """Remove the complete runs that are older than that.
+
+        Returns:
+            How many.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        await self.open()
+        return await self._remove((runs.c.status == COMPLETE) & (runs.c.completed_at < self._now() - older_than))
+
+    async def _remove(self, which: sa.ColumnElement[bool]) -> int:
+        mark = sa.update(runs).where(which).values(status=ABANDONED).returning(runs.c.id)
+
+        async def work(connection: AsyncConnection) -> Sequence[int]:
+            return (await connection.scalars(mark)).all()
+
+        numbers = await self.access.write("remove a run from", work)
+        for number in numbers:
+            await remove_run(self.access, number)
+        return len(numbers)
 
     async def sweep_orphans(self, *, older_than: timedelta) -> int:
         """Remove the runs of processes that died: those that have got no chunk for so long.
