@@ -1,0 +1,499 @@
+"""Models in memory: loaded once, let go when there is no room, replaced without dropping a request."""
+
+import asyncio
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bulletproof.errors import (
+    DeadlineExceededError,
+    ModelLoadError,
+    NotFoundError,
+    OverloadedError,
+)
+from bulletproof.models import Feature, InputSchema, LoadedModels, Manifest, ModelRegistry, OutputSchema, open_runner
+from bulletproof.models.loaded import LOADING
+from bulletproof.models.predictor import Outputs
+from bulletproof.resilience import BreakerRegistry, CircuitState, deadline
+
+FOLDER = Path("models")
+
+
+def manifest_of(name: str, version: str = "v1.0", description: str = "") -> Manifest:
+    return Manifest(
+        name=name, version=version, type="onnx", file="model.onnx", sha256="0" * 64,
+        input=InputSchema(features=(Feature(name="x"),)), output=OutputSchema(kind="regression"),
+        description=description,
+    )  # fmt: skip
+
+
+class Shelf:
+    """Opens runners that tell what becomes of them."""
+
+    def __init__(self, memory_bytes: int = 10) -> None:
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+        self.failures: dict[str, BaseException] = {}
+        self.memory_bytes = memory_bytes
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.started = asyncio.Event()
+
+    async def open(self, _: Path, manifest: Manifest) -> "ShelfRunner":
+        label = f"{manifest.name}:{manifest.version}:{manifest.description}".rstrip(":")
+        self.opened.append(label)
+        self.started.set()
+        await self.gate.wait()
+        if label in self.failures:
+            raise self.failures[label]
+        return ShelfRunner(self, label)
+
+
+class ShelfRunner:
+    def __init__(self, shelf: Shelf, label: str) -> None:
+        self.memory_bytes = shelf.memory_bytes
+        self._shelf = shelf
+        self.label = label
+        self.closed = False
+
+    async def run(self, rows: Any, *, timeout: float, on_runaway: Any = None) -> Outputs:
+        assert not self.closed
+        return Outputs(np.zeros(len(rows)))
+
+    async def aclose(self) -> None:
+        assert not self.closed
+        self.closed = True
+        self._shelf.closed.append(self.label)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def cache(shelf: Shelf, memory_bytes: int = 1000, **more: Any) -> LoadedModels:
+    return LoadedModels(shelf.open, lambda _: FOLDER, memory_bytes=memory_bytes, **more)
+
+
+async def use(models: LoadedModels, manifest: Manifest) -> str:
+    async with models.lease(manifest) as runner:
+        await runner.run(np.zeros((1, 1)), timeout=1)
+        return runner.label  # type: ignore[attr-defined, no-any-return]
+
+
+async def settle(until: Callable[[], bool] = lambda: False) -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+        if until():
+            return
+
+
+# Once.
+
+
+async def test_a_model_is_loaded_once_however_many_wait(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    waiting = [asyncio.create_task(use(models, manifest_of("iris"))) for _ in range(100)]
+    await settle()
+    assert models.health()["versions"]["iris:v1.0"]["state"] == "loading"
+    shelf.gate.set()
+    assert set(await asyncio.gather(*waiting)) == {"iris:v1.0"}
+    assert shelf.opened == ["iris:v1.0"]
+    await models.aclose()
+
+
+async def test_one_that_gives_up_waiting_leaves_the_load_to_the_others(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    first, second = (asyncio.create_task(use(models, manifest_of("iris"))) for _ in range(2))
+    await shelf.started.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    shelf.gate.set()
+    assert await second == "iris:v1.0"
+    assert shelf.opened == ["iris:v1.0"]
+    await models.aclose()
+
+
+async def test_the_load_goes_on_for_those_who_come_next_when_nobody_waits_any_more(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    with pytest.raises(DeadlineExceededError, match=r"iris v1\.0 is still being loaded"), deadline(0.01):
+        await use(models, manifest_of("iris"))
+    shelf.gate.set()
+    assert await use(models, manifest_of("iris")) == "iris:v1.0"
+    assert shelf.opened == ["iris:v1.0"]
+    await models.aclose()
+
+
+async def test_the_deadline_of_the_first_is_not_that_of_the_load(shelf: Shelf) -> None:
+    models = LoadedModels(_told_time(seen := []), lambda _: FOLDER, memory_bytes=1000, load_seconds=500)
+    async with deadline(5):
+        await use(models, manifest_of("iris"))
+    assert seen[0] > 400
+    await models.aclose()
+
+
+def _told_time(seen: list[float]) -> Any:
+    from bulletproof.resilience import remaining
+
+    async def open_it(_: Path, manifest: Manifest) -> ShelfRunner:
+        seen.append(remaining() or 0)
+        return ShelfRunner(Shelf(), manifest.name)
+
+    return open_it
+
+
+async def test_different_models_load_beside_each_other(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    tasks = [asyncio.create_task(use(models, manifest_of(name))) for name in ("a", "b")]
+    await settle(lambda: len(shelf.opened) == 2)
+    assert shelf.opened == ["a:v1.0", "b:v1.0"]
+    shelf.gate.set()
+    await asyncio.gather(*tasks)
+    await models.aclose()
+
+
+# Memory.
+
+
+async def test_the_least_recently_used_goes_when_there_is_no_room(shelf: Shelf) -> None:
+    models = cache(shelf, memory_bytes=25)
+    for name in ("a", "b", "a", "c"):
+        await use(models, manifest_of(name))
+    await settle()
+    assert shelf.closed == ["b:v1.0"]
+    assert models.health()["memory_bytes"] == 20
+    await models.aclose()
+    assert sorted(shelf.closed) == ["a:v1.0", "b:v1.0", "c:v1.0"]
+
+
+async def test_one_that_a_request_has_in_hand_stays_whatever_the_memory(shelf: Shelf) -> None:
+    models = cache(shelf, memory_bytes=15)
+    async with models.lease(manifest_of("a")) as runner:
+        await use(models, manifest_of("b"))
+        await use(models, manifest_of("c"))
+        await settle()
+        assert shelf.closed == ["b:v1.0"]
+        await runner.run(np.zeros((1, 1)), timeout=1)
+    await settle()
+    assert shelf.closed == ["b:v1.0", "a:v1.0"]
+    await models.aclose()
+
+
+async def test_a_model_larger_than_allowed_is_kept_while_it_is_the_one_used_last(shelf: Shelf) -> None:
+    models = cache(shelf, memory_bytes=5)
+    for _ in range(3):
+        await use(models, manifest_of("a"))
+    assert shelf.opened == ["a:v1.0"]
+    await models.aclose()
+
+
+# Change.
+
+
+async def test_a_changed_manifest_gets_a_new_runner_and_requests_under_way_keep_the_old(shelf: Shelf) -> None:
+    models = cache(shelf)
+    old, new = manifest_of("iris", description="old"), manifest_of("iris", description="new")
+    async with models.lease(old) as runner:
+        assert await use(models, new) == "iris:v1.0:new"
+        assert models.health()["versions"]["iris:v1.0"]["state"] == "loaded"
+        await settle()
+        assert shelf.closed == []
+        await runner.run(np.zeros((1, 1)), timeout=1)
+    await settle()
+    assert shelf.closed == ["iris:v1.0:old"]
+    assert await use(models, new) == "iris:v1.0:new"
+    assert shelf.opened == ["iris:v1.0:old", "iris:v1.0:new"]
+    await models.aclose()
+
+
+async def test_a_request_that_began_before_the_change_does_not_bring_the_old_one_back(shelf: Shelf) -> None:
+    models = cache(shelf)
+    old, new = manifest_of("iris", description="old"), manifest_of("iris", description="new")
+    await use(models, old)
+    await use(models, new)
+    assert await use(models, old) == "iris:v1.0:new"
+    again = manifest_of("iris", description="old")  # read anew: it was changed back
+    assert await use(models, again) == "iris:v1.0:old"
+    await models.aclose()
+
+
+async def test_a_manifest_that_says_the_same_is_not_loaded_again(shelf: Shelf) -> None:
+    models = cache(shelf)
+    for _ in range(2):
+        await use(models, manifest_of("iris"))
+    assert shelf.opened == ["iris:v1.0"]
+    await models.aclose()
+
+
+async def test_one_replaced_while_it_was_loaded_is_closed_when_its_waiters_are_done(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    waiter = asyncio.create_task(use(models, manifest_of("iris", description="old")))
+    await shelf.started.wait()
+    newer = asyncio.create_task(use(models, manifest_of("iris", description="new")))
+    await settle()
+    shelf.gate.set()
+    assert (await waiter, await newer) == ("iris:v1.0:old", "iris:v1.0:new")
+    await settle()
+    assert shelf.closed == ["iris:v1.0:old"]
+    await models.aclose()
+    assert sorted(shelf.closed) == ["iris:v1.0:new", "iris:v1.0:old"]
+
+
+async def test_one_replaced_and_given_up_while_it_was_loaded_is_closed(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    waiter = asyncio.create_task(use(models, manifest_of("iris", description="old")))
+    await shelf.started.wait()
+    waiter.cancel()
+    newer = asyncio.create_task(use(models, manifest_of("iris", description="new")))
+    await settle()
+    shelf.gate.set()
+    await newer
+    await settle()
+    assert shelf.closed == ["iris:v1.0:old"]
+    assert models.health()["memory_bytes"] == 10
+    await models.aclose()
+
+
+# Failure.
+
+
+async def test_a_version_that_fails_opens_its_own_breaker_and_others_go_on(shelf: Shelf) -> None:
+    now = 0.0
+    models = cache(shelf, breakers=BreakerRegistry(LOADING, clock=lambda: now))
+    shelf.failures["iris:v1.1"] = ModelLoadError("the file is torn", code="model_tampered", hint="Restore it.")
+    for _ in range(3):
+        with pytest.raises(ModelLoadError, match="the file is torn") as caught:
+            await use(models, manifest_of("iris", "v1.1"))
+        assert (caught.value.code, caught.value.hint) == ("model_tampered", "Restore it.")
+    assert caught.value.retry_after == 5
+    assert shelf.opened == ["iris:v1.1"]
+    assert await use(models, manifest_of("iris")) == "iris:v1.0"
+    assert models.breakers["model:iris:v1.1"].state is CircuitState.OPEN
+
+    health = models.health()
+    assert health["status"] == "degraded"
+    assert health["details"] == "iris v1.1 cannot be loaded: the file is torn"
+    assert health["versions"]["iris:v1.0"] == {"state": "loaded", "memory_bytes": 10, "leases": 0}
+    assert health["versions"]["iris:v1.1"] == {
+        "state": "failed", "code": "model_tampered", "details": "the file is torn", "hint": "Restore it.",
+        "retry_after": 5,
+    }  # fmt: skip
+
+    shelf.failures.clear()
+    now = 6.0
+    assert await use(models, manifest_of("iris", "v1.1")) == "iris:v1.1"
+    assert models.health()["status"] == "healthy"
+    await models.aclose()
+
+
+async def test_a_changed_manifest_is_tried_at_once(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.failures["iris:v1.0"] = ModelLoadError("torn")
+    with pytest.raises(ModelLoadError):
+        await use(models, manifest_of("iris"))
+    assert await use(models, manifest_of("iris", description="mended")) == "iris:v1.0:mended"
+    await models.aclose()
+
+
+@pytest.mark.parametrize("error", [ValueError("no such layer"), MemoryError(), OSError("disk"), TimeoutError()])
+async def test_whatever_goes_wrong_in_loading_is_a_model_load_error(shelf: Shelf, error: Exception) -> None:
+    models = cache(shelf)
+    shelf.failures["iris:v1.0"] = error
+    results = await asyncio.gather(*(use(models, manifest_of("iris")) for _ in range(3)), return_exceptions=True)
+    assert {type(result) for result in results} == {ModelLoadError}
+    assert len({id(result) for result in results}) == 3
+    assert "iris v1.0 cannot be loaded" in str(results[0])
+    assert shelf.opened == ["iris:v1.0"]
+    await models.aclose()
+
+
+async def test_a_load_that_takes_too_long_is_given_up(shelf: Shelf) -> None:
+    models = cache(shelf, load_seconds=0.01)
+    shelf.gate.clear()
+    with pytest.raises(ModelLoadError, match=r"iris v1\.0 was not loaded within 0\.01 s"):
+        await use(models, manifest_of("iris"))
+    await models.aclose()
+
+
+async def test_a_load_that_fails_after_all_have_given_up_leaves_no_complaint(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    shelf.failures["iris:v1.0"] = ModelLoadError("torn")
+    waiter = asyncio.create_task(use(models, manifest_of("iris")))
+    await shelf.started.wait()
+    waiter.cancel()
+    await settle()
+    shelf.gate.set()
+    await settle()
+    gc.collect()
+    assert models.health()["versions"]["iris:v1.0"]["state"] == "failed"
+    await models.aclose()
+
+
+async def test_the_failure_of_a_version_that_was_removed_is_forgotten(shelf: Shelf) -> None:
+    there = True
+
+    def folder_of(_: Manifest) -> Path:
+        if not there:
+            raise NotFoundError("gone")
+        return FOLDER
+
+    models = LoadedModels(shelf.open, folder_of, memory_bytes=1000)
+    shelf.failures["iris:v1.1"] = ModelLoadError("torn")
+    with pytest.raises(ModelLoadError):
+        await use(models, manifest_of("iris", "v1.1"))
+    assert models.health()["status"] == "degraded"
+    there = False
+    assert models.health()["status"] == "healthy"
+    await models.aclose()
+
+
+# The end.
+
+
+async def test_closing_waits_for_the_requests_under_way_and_refuses_others(shelf: Shelf) -> None:
+    models = cache(shelf)
+    async with models.lease(manifest_of("iris")) as runner:
+        closing = asyncio.create_task(models.aclose())
+        await settle()
+        assert not closing.done()
+        with pytest.raises(OverloadedError, match="the service is stopping"):
+            await use(models, manifest_of("iris"))
+        await runner.run(np.zeros((1, 1)), timeout=1)
+    await closing
+    assert shelf.closed == ["iris:v1.0"]
+
+
+async def test_closing_breaks_off_what_is_being_loaded(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    waiter = asyncio.create_task(use(models, manifest_of("iris")))
+    await shelf.started.wait()
+    await models.aclose()
+    with pytest.raises(OverloadedError, match="the service is stopping"):
+        await waiter
+
+
+async def test_closing_that_is_cancelled_closes_all_the_same(shelf: Shelf) -> None:
+    models = cache(shelf)
+    async with models.lease(manifest_of("iris")):
+        closing = asyncio.create_task(models.aclose())
+        await settle()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert shelf.closed == ["iris:v1.0"]
+
+
+async def test_a_runner_that_cannot_be_closed_does_not_disturb(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: ShelfRunner) -> None:
+        raise RuntimeError("stuck")
+
+    monkeypatch.setattr(ShelfRunner, "aclose", fail)
+    models = cache(shelf)
+    await use(models, manifest_of("iris"))
+    await models.aclose()
+    assert "a model could not be closed cleanly" in caplog.text
+
+
+# With a real registry.
+
+
+async def test_a_manifest_changed_on_disk_is_loaded_anew_under_traffic(tmp_path: Path) -> None:
+    bundled = ModelRegistry(tmp_path / "none")
+    default = bundled.manifest()
+    registry = ModelRegistry(tmp_path / "models")
+    registry.add(
+        "flower", "v1.0", bundled.folder_of(default) / "model.onnx", type="onnx", input=default.input,
+        output=default.output,
+    )  # fmt: skip
+    models = LoadedModels(open_runner, registry.folder_of, memory_bytes=2**30)
+    answered = 0
+    stop = False
+
+    async def ask() -> None:
+        nonlocal answered
+        while not stop:
+            async with models.lease(registry.manifest("flower")) as runner:
+                await runner.run(np.array([[5.1, 3.5, 1.4, 0.2]]), timeout=10)
+                answered += 1
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(ask()) for _ in range(4)]
+    path = tmp_path / "models/flower/v1.0/manifest.json"
+    for number in range(5):
+        goal = answered + 20
+        while answered < goal:
+            await asyncio.sleep(0.001)
+        part = path.with_name("part")
+        part.write_text(json.dumps(json.loads(path.read_text()) | {"description": str(number)}))
+        part.replace(path)
+    stop = True
+    await asyncio.gather(*tasks)
+    assert registry.manifest("flower").description == "4"
+    await models.aclose()
+
+
+class Cache(RuleBasedStateMachine):
+    """Any order of taking, giving back and changing: no runner in hand is closed, none is left open at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.shelf = Shelf()
+        self.models = cache(self.shelf, memory_bytes=25)
+        self.leases: list[tuple[Any, Any]] = []
+        self.changes = dict.fromkeys("abcd", 0)
+
+    @rule(name=st.sampled_from("abcd"))
+    def take(self, name: str) -> None:
+        lease = self.models.lease(manifest_of(name, description=str(self.changes[name])))
+        self.leases.append((lease, self.loop.run_until_complete(lease.__aenter__())))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        lease, _ = self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1)))
+        self.loop.run_until_complete(lease.__aexit__(None, None, None))
+
+    @rule(name=st.sampled_from("abcd"))
+    def change(self, name: str) -> None:
+        self.changes[name] += 1
+
+    @invariant()
+    def in_hand_is_open(self) -> None:
+        self.loop.run_until_complete(settle())
+        alive = len(self.shelf.opened) - len(self.shelf.closed)
+        assert self.models.health()["memory_bytes"] == 10 * alive
+        in_hand = {id(runner) for _, runner in self.leases}
+        assert 10 * alive <= max(25, 10 * (len(in_hand) + 1))
+        for _, runner in self.leases:
+            self.loop.run_until_complete(runner.run(np.zeros((1, 1)), timeout=1))
+
+    def teardown(self) -> None:
+        for lease, _ in self.leases:
+            self.loop.run_until_complete(lease.__aexit__(None, None, None))
+        self.loop.run_until_complete(self.models.aclose())
+        assert len(self.shelf.closed) == len(self.shelf.opened)
+        self.loop.close()
+
+
+TestCache = Cache.TestCase
+TestCache.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
