@@ -69,6 +69,10 @@ if TYPE_CHECKING:
     from bulletproof.monitor import AIErrorMonitor as AIErrorMonitor
     from bulletproof.monitor import ErrorEvent as ErrorEvent
     from bulletproof.monitor import default_monitor as default_monitor
+    from bulletproof.pipeline import AIProcessingPipeline as AIProcessingPipeline
+    from bulletproof.pipeline import ProcessingItem as ProcessingItem
+    from bulletproof.pipeline import ProcessingStatus as ProcessingStatus
+    from bulletproof.pipeline import StatusReport as StatusReport
     from bulletproof.processor import AIDataProcessor as AIDataProcessor
     from bulletproof.processor import ProcessOptions as ProcessOptions
     from bulletproof.resilience import AdaptiveLimit as AdaptiveLimit
@@ -171,6 +175,12 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ErrorEvent",
         "default_monitor",
     ),
+    "pipeline": (
+        "AIProcessingPipeline",
+        "ProcessingItem",
+        "ProcessingStatus",
+        "StatusReport",
+    ),
     "processor": (
         "AIDataProcessor",
         "ProcessOptions",
@@ -212,6 +222,7 @@ __all__ = [
     "AIDataProcessor",
     "AIError",
     "AIErrorMonitor",
+    "AIProcessingPipeline",
     "AIServiceCircuitBreaker",
     "AccessDeniedError",
     "AdaptiveLimit",
@@ -256,6 +267,8 @@ __all__ = [
     "PredictionResponse",
     "PredictionTimeoutError",
     "ProcessOptions",
+    "ProcessingItem",
+    "ProcessingStatus",
     "RateLimit",
     "RateLimitedError",
     "ResourceError",
@@ -270,6 +283,7 @@ __all__ = [
     "Severity",
     "SharedState",
     "StateStore",
+    "StatusReport",
     "StoreError",
     "TooManyRequestsError",
     "UnsupportedFormatError",

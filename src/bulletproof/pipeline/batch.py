@@ -1,0 +1,50 @@
+"""The items of a batch: all counted, so many kept."""
+
+from datetime import datetime
+
+from bulletproof.pipeline.figures import Figures
+from bulletproof.pipeline.items import ProcessingItem, ProcessingStatus
+
+KEPT = 10_000
+"""Items that are kept whatever becomes of them, and failed ones that are kept besides."""
+
+
+class Batch:
+    """What is known of a batch while it runs and afterwards.
+
+    Args:
+        figures: Counts everything.
+        batch_id: Its name in the store, if it has one.
+    """
+
+    def __init__(self, figures: Figures, batch_id: str | None = None) -> None:
+        self.figures = figures
+        self.batch_id = batch_id
+        self.items: list[ProcessingItem] = []
+        self.failures: list[ProcessingItem] = []
+        self.kept_chars = 0
+        self._known: set[int] | None = None
+
+    def add(self, item: ProcessingItem) -> None:
+        """Count a new item; the first ones are kept."""
+        self.figures.enter(item)
+        if self.figures.total <= KEPT:
+            self.items.append(item)
+
+    def move(self, item: ProcessingItem, status: ProcessingStatus, at: datetime) -> None:
+        """Change the status of an item, unless it has it already."""
+        before = item.status
+        if before is not status:
+            item.move(status, at)
+            self.figures.moved(before, status)
+
+    def keep_failure(self, item: ProcessingItem) -> None:
+        """Keep an item that failed, though it came when there were so many already."""
+        if len(self.failures) >= KEPT:
+            return
+        self.failures.append(item)
+        if self.figures.total > KEPT:
+            if self._known is None:
+                self._known = set(map(id, self.items))
+            if id(item) not in self._known:
+                self.items.append(item)

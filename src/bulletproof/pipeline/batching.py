@@ -1,0 +1,116 @@
+"""Many small calls at the same time made into few large ones."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from bulletproof.errors import InvalidModelOutputError, classify
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Collects what single callers hand in and works on it together.
+
+    A batch begins ``linger`` seconds after its first entry, at once when it is full, and not while ``parallel`` others
+    are worked on; what comes meanwhile makes the next one larger.
+
+    When a batch fails for good because of what is in it, its halves are tried by themselves, and theirs: one bad entry
+    does not fail the others. An error that may pass goes to all callers, who try again when they want to.
+
+    Args:
+        work: Takes a batch and returns a result for each entry, in order.
+        size: Entries of a batch at most.
+        linger: Seconds.
+        parallel: Batches at the same time.
+
+    Example:
+        >>> async def lengths(texts):
+        ...     return [len(text) for text in texts]
+        >>> async def main():
+        ...     batcher = Batcher(lengths)
+        ...     return await asyncio.gather(batcher.submit("a"), batcher.submit("bcd"))
+        >>> asyncio.run(main())
+        [1, 3]
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[T]], Awaitable[Sequence[R]]],
+        *,
+        size: int = 64,
+        linger: float = 0.002,
+        parallel: int = 1,
+    ) -> None:
+        self._work = work
+        self._size = size
+        self._linger = linger
+        self._parallel = parallel
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def submit(self, entry: T) -> R:
+        """Have one entry worked on and return its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((entry, future))
+        if len(self._waiting) >= self._size:
+            self._start()
+        elif self._timer is None and len(self._tasks) < self._parallel:
+            self._timer = loop.call_later(self._linger, self._start)
+        return await future
+
+    async def aclose(self) -> None:
+        """Break off what is under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and len(self._tasks) < self._parallel:
+            batch = [one for one in self._waiting[: self._size] if not one[1].done()]
+            del self._waiting[: self._size]
+            if batch:
+                task = asyncio.create_task(self._run(batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self._start()
+
+    async def _run(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
+        try:
+            results = await self._work([entry for entry, _ in batch])
+            if len(results) != len(batch):
+                raise InvalidModelOutputError(f"{len(batch)} results were due, and {len(results)} came")
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 -- raised by submit()
+            if len(batch) > 1 and not classify(error).retryable:
+                middle = len(batch) // 2
+                await self._run(batch[:middle])
+                await self._run(batch[middle:])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

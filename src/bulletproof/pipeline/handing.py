@@ -1,0 +1,142 @@
+"""What one stage hands to the next: plain strings and numbers that know more about themselves."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from bulletproof.analysis import Analysis
+from bulletproof.errors import InvalidModelOutputError
+from bulletproof.pipeline.extraction import Extract
+
+if TYPE_CHECKING:
+    from bulletproof.fetch import Page
+
+_NEUTRAL = 0.05  # scores of one's own up to here on both sides count as neutral
+
+
+class Content(str):
+    """What was downloaded, as text (empty for a PDF), and the page that it is from."""
+
+    page: "Page"
+
+    @classmethod
+    def of(cls, page: "Page") -> Self:
+        """Make it from a page."""
+        content = cls("" if page.charset is None else page.text())
+        content.page = page
+        return content
+
+
+class Text(str):
+    """The text of a document, and what else was found in it."""
+
+    __slots__ = ("extract",)
+    extract: Extract
+
+    @classmethod
+    def of(cls, extract: Extract) -> Self:
+        """Make it from an extract."""
+        text = cls(extract.text)
+        text.extract = replace(extract, text="")
+        return text
+
+
+class Score(float):
+    """A sentiment in [-1, 1], and the analysis that it is from."""
+
+    __slots__ = ("analysis", "degraded")
+    analysis: Analysis
+    degraded: str | None
+
+    @classmethod
+    def of(cls, analysis: Analysis, degraded: str | None) -> Self:
+        """Make it from an analysis; ``degraded`` is the code of what kept the analyzer asked from answering."""
+        score = cls(analysis.score)
+        score.analysis = analysis
+        score.degraded = degraded
+        return score
+
+
+@dataclass(slots=True)
+class Carried:
+    """What an item carries from stage to stage.
+
+    Args:
+        lane: Where its download waits: ``host:`` and the host.
+        value: The content after the download, the text after the extraction.
+        known: What the result will say.
+        previous: The result of an earlier run, for revalidation.
+        waited: Seconds of the last wait before a retry of this stage.
+        since: When this stage was tried first.
+        spared: Tries of this stage that do not count: probes of a service that was down.
+        probing: Whether the last try was such a probe.
+    """
+
+    lane: str
+    value: str | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+    previous: dict[str, Any] | None = None
+    waited: float = 0.0
+    since: float | None = None
+    spared: int = 0
+    probing: bool = False
+
+    @property
+    def size(self) -> int:
+        """Characters that are kept."""
+        return len(self.value) if self.value is not None else 0
+
+    def next(self, value: str | None) -> None:
+        """Go on to the next stage."""
+        self.value, self.waited, self.since, self.spared = value, 0.0, None, 0
+
+
+def about_page(content: str) -> dict[str, Any]:
+    """Return what the result says of a download."""
+    page = getattr(content, "page", None)
+    if page is None:
+        return {}
+    return {
+        "final_url": page.final_url, "media_type": page.media_type, "bytes": len(page.body),
+        "etag": page.etag, "last_modified": page.last_modified,
+    }  # fmt: skip
+
+
+def about_text(text: str) -> dict[str, Any]:
+    """Return what the result says of a text."""
+    extract = getattr(text, "extract", None)
+    known: dict[str, Any] = {"text_chars": len(text)}
+    if extract is not None:
+        known |= {
+            "title": extract.title, "date": extract.date, "author": extract.author,
+            "language": extract.language, "extracted_by": extract.method,
+        }  # fmt: skip
+    return known
+
+
+def about_score(score: float) -> dict[str, Any]:
+    """Return what the result says of the sentiment.
+
+    Raises:
+        InvalidModelOutputError: It is no number in [-1, 1].
+    """
+    right = isinstance(score, int | float) and not isinstance(score, bool) and -1 <= score <= 1
+    if not right or math.isnan(score):
+        raise InvalidModelOutputError(f"a sentiment is a number in [-1, 1], not {score!r:.80}", stage="analyze")
+    analysis = getattr(score, "analysis", None)
+    if analysis is None:
+        label = "neutral" if abs(score) <= _NEUTRAL else "positive" if score > 0 else "negative"
+        return {"sentiment": label, "score": float(score)}
+    known = {
+        "sentiment": analysis.sentiment, "score": float(score), "confidence": analysis.confidence,
+        "language": analysis.language, "analyzer": analysis.analyzer,
+    }  # fmt: skip
+    degraded = getattr(score, "degraded", None)
+    return known if degraded is None else known | {"degraded": degraded}
+
+
+def result_of(url: str, known: dict[str, Any]) -> dict[str, Any]:
+    """Return the result, the usual fields first."""
+    usual = ("final_url", "title", "language", "text_chars", "sentiment", "score")
+    first = {"url": url, "final_url": url} | {name: known.get(name) for name in usual if name in known}
+    return first | {"title": known.get("title"), "language": known.get("language")} | known

@@ -1,0 +1,598 @@
+"""A batch of URLs: downloaded, read, analysed and stored, whatever fails on the way."""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from bulletproof.analysis import Analyzer
+from bulletproof.errors import InputValidationError, StoreError, classify
+from bulletproof.fetch import Fetcher, Page
+from bulletproof.fetch.address import parse
+from bulletproof.monitor import AIErrorMonitor, default_monitor
+from bulletproof.pipeline.batch import Batch
+from bulletproof.pipeline.figures import Figures
+from bulletproof.pipeline.handing import Carried, Content, Score, Text, about_page, about_score, about_text, result_of
+from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.parts import Parts
+from bulletproof.pipeline.queue import Kind, WorkQueue
+from bulletproof.pipeline.report import StatusReport
+from bulletproof.pipeline.retries import checked_policies, retries_allowed
+from bulletproof.pipeline.rows import GOES_ON, RowKey
+from bulletproof.pipeline.runner import Runner, current
+from bulletproof.pipeline.scheduler import OnDone, Scheduler, Wait
+from bulletproof.pipeline.seen import SeenUrls
+from bulletproof.pipeline.source import UrlSource, each, expected, is_at_hand, pieces
+from bulletproof.resilience import AdaptiveLimit, BreakerRegistry, CircuitConfig, CircuitState, RetryPolicy
+from bulletproof.resilience.pausing import Sleep, pause_async
+from bulletproof.settings import Settings
+from bulletproof.store import BatchStore, ResultStore
+
+T = TypeVar("T")
+
+# Soon asked again, then more and more rarely; one success is enough. Twenty failures in a row are no bad luck.
+HOST_CIRCUIT = CircuitConfig(
+    failure_threshold=20, success_threshold=1, timeout=5, mode="consecutive", timeout_factor=2, max_timeout=60
+)
+SERVICE_CIRCUIT = replace(HOST_CIRCUIT, failure_threshold=50)
+_KEPT_CHARS = 64 * 2**20
+_SHOWN_BREAKERS = 50
+_METHODS = ("download_content", "extract_text", "analyze_sentiment")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class AIProcessingPipeline:
+    """Takes URLs through download, text extraction, sentiment analysis and storage; one that fails stops no other.
+
+    An error that may pass is tried again later, with backoff and only the stage that failed; one that will not fails
+    its item at once. A host or service that keeps failing is left alone for a while, and its items wait. The stage
+    methods can be overridden, by coroutine functions or by plain ones, which then run in threads.
+
+    Args:
+        max_concurrent: Items under way at the same time.
+        allow_hosts: Hosts that may be private, use any port, and need no robots.txt.
+        allow_ports: Ports that other hosts may use.
+        respect_robots: Whether robots.txt is obeyed.
+        retry_policies: By stage (``download``, ``extract``, ``analyze``, ``store``).
+        store: Keeps the results; by default the database of the settings.
+        analyzer: By default the chain of the LLM, if one is configured, and the local model.
+        fetcher: Downloads; by default one made of the options here and the settings.
+        durable: Whether every item is a row of the store before it is worked on, so that ``resume`` can go on.
+        languages: ISO 639-1 codes; a text that is known to be in another language fails (``unsupported_language``).
+        host_concurrency: Downloads from one host at the same time; by default as many as ``max_concurrent``.
+        host_delay: Seconds between the starts of two downloads from one host.
+        circuits: When a host, the analysis or the store is left alone; a config for all.
+        patience: Seconds after which items no longer wait for a host or service that stays down, but fail; a tenth of
+            it where it never worked. For the default store there is no such limit.
+        max_pending: Items that are held at the same time; more are taken from the source when there is room.
+        user_agent: What downloads call themselves.
+        settings: By default those of the environment.
+        monitor: Told of every failure, under the name of the stage; by default the one of this process.
+        clock: Monotonic seconds.
+        now: The present moment (aware UTC).
+        sleep: Waits so many seconds.
+
+    Example:
+        >>> class Canned(AIProcessingPipeline):
+        ...     async def download_content(self, url):
+        ...         return "<p>I love this shop, everything was perfect.</p>"
+        ...     async def extract_text(self, content):
+        ...         return content.removeprefix("<p>").removesuffix("</p>")
+        ...     async def store_result(self, item):
+        ...         return True
+        >>> report = asyncio.run(Canned(max_concurrent=3).process_batch(["https://example.com/1", "not a url"]))
+        >>> report["success"], report["failed"], report["by_code"]
+        (1, 1, {'invalid_input': 1})
+    """
+
+    def __init__(
+        self,
+        max_concurrent: int = 5,
+        *,
+        allow_hosts: Iterable[str] = (),
+        allow_ports: Iterable[int] = (80, 443),
+        respect_robots: bool = True,
+        retry_policies: Mapping[str, RetryPolicy] | None = None,
+        store: BatchStore | ResultStore | None = None,
+        analyzer: Analyzer | None = None,
+        fetcher: Fetcher | None = None,
+        durable: bool = False,
+        languages: Collection[str] | None = None,
+        host_concurrency: int | None = None,
+        host_delay: float = 0.0,
+        circuits: CircuitConfig | None = None,
+        patience: float = 300.0,
+        max_pending: int = 10_000,
+        user_agent: str | None = None,
+        settings: Settings | None = None,
+        monitor: AIErrorMonitor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+        sleep: Sleep | None = None,
+    ) -> None:
+        for name, value in (("max_concurrent", max_concurrent), ("max_pending", max_pending)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        self.max_concurrent = max_concurrent
+        self.logger = logging.getLogger("bulletproof.pipeline")
+        self.monitor = monitor if monitor is not None else default_monitor()
+        self.retry_policies = checked_policies(retry_policies)
+        self.durable = durable
+        self.breakers = BreakerRegistry(
+            lambda name: circuits or (HOST_CIRCUIT if name.startswith("host:") else SERVICE_CIRCUIT), clock=clock
+        )
+        self._max_retries = retries_allowed(retry_policies)
+        self._max_pending = max(max_pending, max_concurrent)
+        self._languages = frozenset(languages) if languages is not None else None
+        self._clock, self._now = clock, now
+        fetching: dict[str, Any] = {
+            "allow_hosts": tuple(allow_hosts), "allow_ports": tuple(allow_ports), "respect_robots": respect_robots,
+            "per_host": 0,
+        }  # fmt: skip
+        self._parts = Parts(
+            settings=settings,
+            monitor=self.monitor,
+            fetcher=fetcher,
+            analyzer=analyzer,
+            store=store,
+            fetching=fetching if user_agent is None else fetching | {"user_agent": user_agent},
+            batch=2 * max_concurrent,
+        )
+        self._borne = AdaptiveLimit(
+            "AI analysis", initial=max_concurrent, max_limit=max_concurrent, max_queued=max_concurrent, clock=clock
+        )
+        self._queue: WorkQueue[Any] = WorkQueue(
+            lane_limit=max_concurrent if host_concurrency is None else host_concurrency, lane_delay=host_delay
+        )
+        self._scheduler = Scheduler(
+            lambda item, leave: self._runner.run(self._batch, item, leave),
+            self._admit,
+            queue=self._queue,
+            limit=lambda: self._borne.limit,
+            held=lambda: self._batch.kept_chars > _KEPT_CHARS,
+            clock=clock,
+            sleep=sleep,
+        )
+        self._runner = Runner(
+            {"download": self._download, "extract": self._extract, "analyze": self._analyze, "store": self._store},
+            policies=self.retry_policies,
+            breakers=self.breakers,
+            queue=self._queue,
+            patience=patience,
+            waits_for_store=lambda: not self._is_own("store_result"),
+            monitor=self.monitor,
+            logger=self.logger,
+            clock=clock,
+            time=self._scheduler.now,
+            now=now,
+        )
+        self._sleep = sleep
+        self._stopped: set[str] = set()
+        self._users = 0
+        self._batch = Batch(Figures(clock))
+
+    @property
+    def items(self) -> list[ProcessingItem]:
+        """The items of the latest batch: the first 10,000, and the first 10,000 that failed."""
+        return self._batch.items
+
+    # The stages.
+
+    async def download_content(self, url: str) -> str:
+        """Download a page.
+
+        Args:
+            url: Its address.
+
+        Returns:
+            Its content as text; ``.page`` is the whole answer.
+
+        Raises:
+            AIError: It cannot be had, or must not be.
+        """
+        item = current.get()
+        previous = item.carry.previous if item is not None and item.url == url else None
+        async with self._open():
+            return Content.of(await self._parts.get(url, previous))
+
+    async def extract_text(self, content: str) -> str:
+        """Get the text out of a page.
+
+        Args:
+            content: What ``download_content`` returned, or any HTML, text or JSON.
+
+        Returns:
+            The text; ``.extract`` says what else was found.
+
+        Raises:
+            AIError: There is no text in it, or it cannot be read.
+        """
+        item = current.get()
+        async with self._open():
+            return Text.of(await self._parts.extract(content, item.url if item is not None else ""))
+
+    async def analyze_sentiment(self, text: str) -> float:
+        """Analyse a text, together with those of other items.
+
+        Args:
+            text: The text.
+
+        Returns:
+            From -1 (most negative) to 1 (most positive); ``.analysis`` says more.
+
+        Raises:
+            AIError: It cannot be analysed.
+        """
+        async with self._open():
+            return Score.of(*await self._parts.analyze(text))
+
+    async def store_result(self, item: ProcessingItem) -> bool:
+        """Store the result of an item; storing it again changes nothing.
+
+        Args:
+            item: With its ``result``.
+
+        Returns:
+            True.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        async with self._open():
+            status = await self._parts.rows.save(item, self._batch, ProcessingStatus.SUCCESS)
+            self._heard(item, status)
+        return True
+
+    # Items and batches.
+
+    async def process_single_item(self, item: ProcessingItem) -> ProcessingItem:
+        """Take one item to its end.
+
+        Args:
+            item: The item; it is changed in place.
+
+        Returns:
+            The same item; it never raises for what goes wrong with it.
+        """
+        await self.process_items([item])
+        return item
+
+    async def process_items(
+        self, items: Iterable[ProcessingItem] | AsyncIterable[ProcessingItem], *, on_done: OnDone | None = None
+    ) -> None:
+        """Take items to their end; they are changed in place.
+
+        Args:
+            items: Any number; at most ``max_pending`` are held at the same time. Those that are done are passed on.
+            on_done: Awaited with each item when it is done.
+
+        Raises:
+            Exception: Whatever ``items`` or ``on_done`` raised; what was under way is broken off.
+        """
+
+        async def done(item: ProcessingItem) -> None:
+            await self._keep(item)
+            if on_done is not None:
+                await on_done(item)
+
+        async with self._open():
+            await self._scheduler.process(each(items), on_done=done, max_pending=self._max_pending)
+
+    async def process_batch(self, urls: UrlSource) -> StatusReport:
+        """Process URLs. One that is invalid is an item that failed; one that came before is not fetched again.
+
+        Of a list or a file, pages that an earlier batch stored are only asked for what has changed.
+
+        Args:
+            urls: A list, an iterator, an async iterator, or the path of a file with one URL a line. It is read on the
+                event loop, except for a file.
+
+        Returns:
+            The report; see ``StatusReport``.
+
+        Raises:
+            InputValidationError: The file of URLs cannot be read.
+            StoreError: A durable batch cannot be stored.
+        """
+        if self.durable:
+            async with self._open():
+                made = await self._parts.store.create(self._spelt(urls))
+                return await self.resume(made.id)
+        self._begin(expected(urls))
+        async with self._open():
+            await self.process_items(self._items_of(urls))
+            if self._batch.batch_id is not None:
+                await self._finish(self._batch.batch_id)
+        return self._ended()
+
+    async def resume(self, batch_id: str, *, chunks: Collection[int] | None = None) -> StatusReport:
+        """Go on with a batch of the store: with all of its items that are not done.
+
+        It stops early, after what is under way, when the batch is paused or cancelled meanwhile.
+
+        Args:
+            batch_id: The batch.
+            chunks: Only the items of these chunks.
+
+        Returns:
+            The report on this run; under ``stored`` the items of the whole batch by status.
+
+        Raises:
+            NotFoundError: There is no such batch.
+            StoreError: The database cannot be used.
+        """
+        self._begin(None)
+        async with self._open():
+            store = self._parts.store
+            if self._batch.batch_id is None:
+                self._batch.batch_id = batch_id
+            if (await store.batch(batch_id)).status == "queued":
+                await store.set_status(batch_id, "running")
+            await self.process_items(self._open_items(batch_id, chunks))
+            await self._finish(batch_id)
+            counts = await store.counts(batch_id)
+        report = self._ended()
+        report["stored"] = counts.by_status
+        return report
+
+    def get_status_report(self) -> StatusReport:
+        """Return how the latest batch stands; at any time, from any thread.
+
+        Returns:
+            The figures; ``str()`` of it is a table to read.
+        """
+        breakers = {
+            name: metrics
+            for name, metrics in sorted(
+                (*self.breakers.get_metrics().items(), *self._parts.breakers()), key=lambda one: -one[1]["failures"]
+            )[:_SHOWN_BREAKERS]
+            if metrics["failures"] or metrics["state"] != CircuitState.CLOSED.value
+        }
+        failed = [
+            {"url": item.url, "stage": item.stage, "code": item.code, "error_type": item.error_type,
+             "error": item.error, "hint": item.hint, "retry_count": item.retry_count}
+            for item in self._batch.failures
+        ]  # fmt: skip
+        figures = self._batch.figures.as_dict()
+        values = figures | {
+            "concurrency": self._borne.limit,
+            "waiting": self._queue.parked(self._scheduler.now()),
+            "breakers": breakers,
+            "failed_items": failed,
+            "failed_items_left_out": figures["failed"] - len(failed),
+            "batch_id": self._batch.batch_id,
+        }
+        return StatusReport(values, self.items)
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._let_go()
+
+    # Inside.
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        self._users -= 1
+        if not self._users:
+            await self._parts.aclose()
+
+    def _begin(self, total: int | None) -> None:
+        """Begin to count anew, unless something is under way."""
+        if not self._scheduler.busy:
+            self._batch = Batch(Figures(self._clock, total))
+            self._runner.begin()
+
+    def _ended(self) -> StatusReport:
+        self._batch.figures.end()
+        report = self.get_status_report()
+        self.logger.info("batch done: %s", str(report).partition("\n")[0])
+        return report
+
+    async def _finish(self, batch_id: str) -> None:
+        try:
+            await self._parts.store.finish(batch_id)
+        except StoreError as error:
+            self.logger.warning("batch %s is not marked as complete: %s", batch_id, classify(error).code)
+
+    async def _spelt(self, urls: UrlSource) -> AsyncIterator[str]:
+        async for piece in pieces(urls):
+            for url in piece:
+                try:
+                    yield self._place(str(url))[1]
+                except InputValidationError:
+                    yield str(url)
+
+    async def _open_items(self, batch_id: str, chunks: Collection[int] | None) -> AsyncIterator[ProcessingItem]:
+        async for items in self._parts.rows.open_items(batch_id, chunks, self._max_retries):
+            await self._recall(items)
+            for item in items:
+                if batch_id in self._stopped:
+                    return
+                yield item
+
+    async def _items_of(self, urls: UrlSource) -> AsyncIterator[ProcessingItem]:
+        seen = SeenUrls()
+        number = 0
+        async for piece in pieces(urls):
+            items = [
+                url if isinstance(url, ProcessingItem) else ProcessingItem(str(url), max_retries=self._max_retries)
+                for url in piece
+            ]
+            if is_at_hand(urls):
+                await self._recall(items)
+            for item in items:
+                item.key = number if item.key is None else item.key
+                number += 1
+                try:
+                    lane, address = self._place(item.url)
+                except InputValidationError:
+                    address = ""  # _admit says so
+                else:
+                    item.carry = Carried(lane)
+                if address and not item.is_done and not seen.add(address):
+                    self._batch.figures.duplicates += 1
+                    item.stage, item.code = DONE, "duplicate"
+                    item.result = {"url": item.url, "duplicate_of": address}
+                    item.move(ProcessingStatus.SUCCESS, self._now())
+                yield item
+
+    async def _recall(self, items: list[ProcessingItem]) -> None:
+        """Give items what earlier runs made of their pages, to be asked whether it still holds."""
+        if any(self._is_own(name) for name in _METHODS):
+            return
+        try:
+            earlier = await self._parts.store.earlier_results([item.url for item in items])
+        except StoreError as error:
+            self.logger.warning("pages are fetched without asking what has changed: %s", classify(error).code)
+            return
+        name = self._parts.analyzer.name if earlier else ""
+        for item in items:
+            found = earlier.get(item.url)
+            if found is not None and item.result is None and found.get("analyzer") == name and "degraded" not in found:
+                item.result = found
+
+    def _place(self, url: str) -> tuple[str, str]:
+        """Return the lane of a URL, and how it is spelt.
+
+        Raises:
+            InputValidationError: It is none.
+        """
+        try:
+            address = parse(url)
+        except InputValidationError:
+            # A download of somebody's own may know other schemes.
+            parts = urlsplit(url) if self._is_own("download_content") else None
+            if parts is None or not parts.scheme or not parts.netloc or parts.scheme in ("http", "https"):
+                raise
+            return f"host:{parts.netloc}", url
+        return f"host:{address.site}", str(address)
+
+    def _is_own(self, stage: str) -> bool:
+        """Tell whether a stage method was overridden."""
+        return getattr(getattr(self, stage), "__func__", None) is not getattr(AIProcessingPipeline, stage)
+
+    def _admit(self, item: ProcessingItem) -> Wait | None:
+        if not item.is_done:
+            item.stage = STAGES[0]
+            if not item.history:
+                item.move(ProcessingStatus.PENDING, self._now())
+        self._batch.add(item)
+        if item.is_done:
+            return None
+        if not isinstance(item.carry, Carried):
+            try:
+                item.carry = Carried(self._place(item.url)[0])
+            except InputValidationError as error:
+                self._runner.report(item, classify(error))
+                self._runner.fail(self._batch, item, classify(error))
+                return None
+        item.carry.previous, item.result = item.result, None
+        return Wait(item.carry.lane, Kind.FRESH)
+
+    async def _keep(self, item: ProcessingItem) -> None:
+        """Save how an item ended, where the store stage did not."""
+        own = self._is_own("store_result")
+        if own if not isinstance(item.key, RowKey) else (item.status is ProcessingStatus.SUCCESS and not own):
+            return
+        if item.code == "duplicate":
+            return
+        while True:
+            try:
+                self._heard(item, await self._parts.rows.save(item, self._batch, item.status))
+            except StoreError as error:
+                diagnosis = classify(error)
+                if not diagnosis.retryable:
+                    raise
+                self.logger.warning("the store is down (%s): what failed waits to be stored", diagnosis.code)
+                await pause_async(diagnosis.retry_after or 2.0, self._sleep)
+            else:
+                return
+
+    def _heard(self, item: ProcessingItem, status: str) -> None:
+        """Take note of what has become of a batch meanwhile."""
+        if status not in GOES_ON and isinstance(item.key, RowKey):
+            self._stopped.add(item.key.batch_id)
+
+    async def _download(self, item: ProcessingItem, carried: Carried) -> str | None:
+        content = _expect(str, await _call(self.download_content, item.url), "download_content")
+        page: Page | None = getattr(content, "page", None)
+        if page is not None and page.not_modified and carried.previous is not None:
+            item.result = carried.previous | {"not_modified": True}
+            carried.next(None)
+            return "store"
+        carried.known |= about_page(content)
+        carried.next(content)
+        return None
+
+    async def _extract(self, item: ProcessingItem, carried: Carried) -> None:
+        text = _expect(str, await _call(self.extract_text, carried.value), "extract_text")
+        if not text.strip():
+            raise InputValidationError("no text was found in the document", code="empty_text", url=item.url)
+        carried.known |= about_text(text)
+        carried.next(text)
+
+    async def _analyze(self, item: ProcessingItem, carried: Carried) -> None:
+        if not self._is_own("analyze_sentiment") and self._parts.is_local:
+            score = await self.analyze_sentiment(carried.value or "")
+        else:
+            entry = await self._borne.enter_async()
+            ended: BaseException | None = None
+            try:
+                score = await _call(self.analyze_sentiment, carried.value)
+            except BaseException as error:
+                ended = error
+                raise
+            finally:
+                self._borne.leave(entry, ended)
+        known = about_score(score)
+        language = known.get("language") or carried.known.get("language")
+        if self._languages is not None and language not in (None, "und", *self._languages):
+            raise InputValidationError(
+                f"the text is in the language {language!r}; those allowed are {', '.join(sorted(self._languages))}",
+                code="unsupported_language",
+                url=item.url,
+            )
+        if known["language"] == "und" if "language" in known else False:
+            known["language"] = language
+        carried.known |= known
+        self._batch.figures.degraded += "degraded" in known
+        item.result = result_of(item.url, carried.known)
+        carried.next(None)
+
+    async def _store(self, item: ProcessingItem, carried: Carried) -> None:
+        if await _call(self.store_result, item) is False:
+            raise StoreError("store_result returned False: the result was not stored", url=item.url)
+        carried.next(None)
+
+
+async def _call(stage: Callable[[Any], Any], argument: Any) -> Any:
+    """Call a stage method; a plain function runs in a thread, so that the others go on."""
+    if inspect.iscoroutinefunction(stage):
+        return await stage(argument)
+    result = await asyncio.to_thread(stage, argument)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _expect(kind: type[T], value: Any, stage: str) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{stage} returned {type(value).__name__}; it must return {kind.__name__}")
+    return value

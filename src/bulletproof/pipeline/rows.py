@@ -1,0 +1,89 @@
+"""Items as rows of a batch in the store: saved together, and read back to go on with them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, replace
+
+from bulletproof.pipeline.batch import Batch
+from bulletproof.pipeline.batching import Batcher
+from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
+from bulletproof.store import BatchStore, ItemRow
+
+GOES_ON = ("queued", "running")
+"""Statuses of a batch that is worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """Which row an item is."""
+
+    batch_id: str
+    row: ItemRow
+
+
+class Rows:
+    """Saves items, as many in one transaction as there are at the moment.
+
+    Args:
+        store: The store.
+        size: Items in one transaction at most.
+    """
+
+    def __init__(self, store: BatchStore, *, size: int = 200) -> None:
+        self._store = store
+        self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=size)
+        self._making = asyncio.Lock()
+
+    async def save(self, item: ProcessingItem, batch: Batch, status: ProcessingStatus) -> str:
+        """Save an item with a status.
+
+        Args:
+            item: The item; its ``key`` says which row it is, or at least where it stood in its list.
+            batch: The batch of items that have no row yet; it is made in the store when the first of them is saved.
+            status: What the row says.
+
+        Returns:
+            The status of the item's batch.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        key = item.key
+        if not isinstance(key, RowKey):
+            async with self._making:
+                if batch.batch_id is None:
+                    batch.batch_id = (await self._store.create([])).id
+            key = item.key = RowKey(batch.batch_id, ItemRow(position=key if isinstance(key, int) else 0, url=item.url))
+        row = replace(
+            key.row,
+            status=status.value,
+            stage=DONE if status is ProcessingStatus.SUCCESS else item.stage,
+            attempts={stage: key.row.attempts.get(stage, 0) + count for stage, count in item.attempts.items()},
+            retry_count=item.retry_count, code=item.code, error=item.error, hint=item.hint, result=item.result,
+            seconds=dict(item.seconds), not_before=None,
+        )  # fmt: skip
+        if status is ProcessingStatus.SUCCESS:
+            row.code = row.error = row.hint = None
+        return await self._batcher.submit((key.batch_id, row))
+
+    async def open_items(
+        self, batch_id: str, chunks: Collection[int] | None, max_retries: int
+    ) -> AsyncIterator[list[ProcessingItem]]:
+        """Yield the items of a batch that are not done, chunk by chunk."""
+        for chunk in await self._store.open_chunks(batch_id):
+            if chunks is None or chunk in chunks:
+                yield [
+                    ProcessingItem(row.url, max_retries=max_retries, priority=row.priority, key=RowKey(batch_id, row))
+                    for row in await self._store.chunk_items(batch_id, chunk)
+                ]
+
+    async def aclose(self) -> None:
+        """Break off what is under way."""
+        await self._batcher.aclose()
+
+    async def _save(self, entries: list[tuple[str, ItemRow]]) -> list[str]:
+        rows: dict[str, list[ItemRow]] = {}
+        for batch_id, row in entries:
+            rows.setdefault(batch_id, []).append(row)
+        statuses = {batch_id: await self._store.save(batch_id, some) for batch_id, some in rows.items()}
+        return [statuses[batch_id] for batch_id, _ in entries]

@@ -1,0 +1,268 @@
+"""Takes an item through its stages, and decides what becomes of it when one of them fails."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Any
+
+from bulletproof.errors import CircuitOpenError, Diagnosis, StoreError, classify
+from bulletproof.errors.text import one_line
+from bulletproof.monitor import AIErrorMonitor
+from bulletproof.pipeline.batch import Batch
+from bulletproof.pipeline.handing import Carried
+from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.queue import Kind, WorkQueue
+from bulletproof.pipeline.retries import next_wait
+from bulletproof.pipeline.scheduler import Wait
+from bulletproof.resilience import AIServiceCircuitBreaker, BreakerRegistry, CircuitState, RetryPolicy, timeout
+
+Stage = Callable[[ProcessingItem, Carried], Awaitable[str | None]]
+NEXT = dict(zip(STAGES, (*STAGES[1:], DONE), strict=True))
+_DOWNLOAD = STAGES[0]
+_ASK_AGAIN = 2.0  # seconds, when nobody says when a service that is down may be asked again
+
+current: ContextVar[ProcessingItem | None] = ContextVar("bulletproof_item", default=None)
+"""The item that this task works on."""
+
+
+class Runner:
+    """Runs the stages of items one after the other, each stage under its breaker and its retry policy.
+
+    Args:
+        stages: What to do, by stage; each leaves what the next one needs in ``Carried`` and returns its name, or None
+            for the one that follows.
+        policies: Retry policies by stage.
+        breakers: One for each host (``host:...``), for the analysis and for the store.
+        queue: Lanes are parked here.
+        patience: Seconds that items wait for a lane that is down; a tenth for one that never worked.
+        waits_for_store: Whether items wait for the store however long it takes, instead of using up their retries.
+        monitor: Told of every failure.
+        logger: Likewise.
+        clock: Monotonic seconds.
+        time: The scheduler's time.
+        now: The present moment.
+    """
+
+    def __init__(
+        self,
+        stages: Mapping[str, Stage],
+        *,
+        policies: Mapping[str, RetryPolicy],
+        breakers: BreakerRegistry,
+        queue: WorkQueue[Any],
+        patience: float,
+        waits_for_store: Callable[[], bool],
+        monitor: AIErrorMonitor,
+        logger: logging.Logger,
+        clock: Callable[[], float],
+        time: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._stages = stages
+        self._policies = policies
+        self._breakers = breakers
+        self._queue = queue
+        self._patience = patience
+        self._waits_for_store = waits_for_store
+        self._monitor = monitor
+        self._log = logger
+        self._clock = clock
+        self._time = time
+        self._now = now
+        self._down: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Forget what was down."""
+        self._down.clear()
+
+    async def run(self, batch: Batch, item: ProcessingItem, leave: Callable[[], None]) -> Wait | None:
+        """Take an item as far as it gets.
+
+        Args:
+            batch: Where it is counted.
+            item: The item, with its ``carry``.
+            leave: Gives back its place in its lane.
+
+        Returns:
+            Where it waits; None when it is done.
+        """
+        current.set(item)
+        carried: Carried = item.carry
+        batch.kept_chars -= carried.size
+        in_place = True
+        try:
+            while item.stage != DONE:
+                stage = item.stage
+                lane = carried.lane if stage == _DOWNLOAD else stage
+                if not in_place and lane in self._down:
+                    return self._waits(batch, item, Wait(lane, Kind.LATER))
+                try:
+                    await self._attempt(batch, item, stage, lane)
+                except Exception as error:  # noqa: BLE001 -- classified and reported there
+                    wait = self._failed(batch, item, stage, lane, error)
+                    return None if wait is None else self._waits(batch, item, wait)
+                leave()
+                in_place = False
+        except asyncio.CancelledError:
+            batch.move(item, ProcessingStatus.PENDING, self._now())
+            raise
+        item.error = item.code = item.hint = item.error_type = item.not_before = item.carry = None
+        batch.move(item, ProcessingStatus.SUCCESS, self._now())
+        return None
+
+    def fail(self, batch: Batch, item: ProcessingItem, diagnosis: Diagnosis, why: str = "") -> None:
+        """End an item that cannot be helped."""
+        _note(item, diagnosis)
+        item.result = item.carry = item.not_before = None
+        stage = batch.figures.stages[item.stage]
+        stage.failed += 1
+        stage.items -= 1
+        batch.figures.failed_types[item.error_type or ""] += 1
+        batch.figures.failed_codes[diagnosis.code] += 1
+        batch.move(item, ProcessingStatus.FAILED, self._now())
+        batch.keep_failure(item)
+        self._log.warning(
+            "%s of %s failed for good: %s: %s%s",
+            item.stage, one_line(item.url, limit=200), diagnosis.code, one_line(diagnosis.details, limit=300),
+            f" ({why}, {item.retry_count} retries)" if why else "",
+            extra={"stage": item.stage, "code": diagnosis.code, "error_type": item.error_type},
+        )  # fmt: skip
+
+    def report(self, item: ProcessingItem, diagnosis: Diagnosis) -> None:
+        """Tell the monitor of a failure, under the name of the stage."""
+        self._monitor.record_error(
+            str(diagnosis.error_type), item.stage, str(diagnosis.severity), diagnosis.details,
+            code=diagnosis.code, url=one_line(item.url, limit=200),
+        )  # fmt: skip
+
+    def _waits(self, batch: Batch, item: ProcessingItem, wait: Wait) -> Wait:
+        batch.kept_chars += item.carry.size
+        if item.status is not ProcessingStatus.PENDING:
+            batch.move(item, ProcessingStatus.RETRYING, self._now())
+        return wait
+
+    async def _attempt(self, batch: Batch, item: ProcessingItem, stage: str, lane: str) -> None:
+        """Run a stage once; when it succeeds the item is at the next one."""
+        carried: Carried = item.carry
+        breaker = self._breakers.get(lane) if stage != "extract" else None
+        carried.probing = breaker is not None and breaker.state is not CircuitState.CLOSED
+        ticket = breaker.admit() if breaker is not None else None
+        batch.move(item, ProcessingStatus.IN_PROGRESS, self._now())
+        item.attempts[stage] = item.attempts.get(stage, 0) + 1
+        figures = batch.figures.stages[stage]
+        figures.attempts += 1
+        started = self._clock()
+        if carried.since is None:
+            carried.since = started
+        try:
+            async with timeout(self._policies[stage].attempt_timeout):
+                following = await self._stages[stage](item, carried)
+        except BaseException as error:
+            if breaker is not None:
+                _judge(breaker, ticket, error)
+            raise
+        finally:
+            seconds = self._clock() - started
+            item.seconds[stage] = item.seconds.get(stage, 0.0) + seconds
+            figures.times.add(seconds)
+            if stage == _DOWNLOAD:
+                batch.figures.answered(lane.removeprefix("host:"), seconds)
+        if breaker is not None:
+            breaker.succeeded(ticket)  # type: ignore[arg-type]  # there is one where there is a breaker
+        self._monitor.record_success(stage, seconds)
+        if self._down and self._down.pop(lane, None) is not None:
+            self._queue.widen(lane, self._time())
+            self._log.info("%s works again", lane)
+        figures.succeeded += 1
+        item.stage = following or NEXT[stage]
+        batch.figures.advanced(stage, item.stage)
+        self._log.debug("%s of %s done in %.3f s", stage, item.url, seconds)
+
+    def _failed(self, batch: Batch, item: ProcessingItem, stage: str, lane: str, error: Exception) -> Wait | None:
+        diagnosis = classify(error, now=self._now)
+        now = self._time()
+        kind = Kind.AGAIN if stage == _DOWNLOAD else Kind.LATER
+        refused = isinstance(error, CircuitOpenError)
+        outage = stage == "store" and isinstance(error, StoreError) and diagnosis.retryable and self._waits_for_store()
+        if not refused:
+            self.report(item, diagnosis)
+        if refused or outage:
+            if not outage and not self._may_wait(lane, now):
+                self.fail(batch, item, diagnosis, "it was down for too long")
+                return None
+            _note(item, diagnosis)
+            batch.figures.parked += 1
+            self._park(lane, error, diagnosis, now)
+            return Wait(lane, kind, now)
+        wait, why = self._next_wait(item, stage, lane, error, diagnosis, now)
+        if wait is None:
+            self.fail(batch, item, diagnosis, why)
+            return None
+        _note(item, diagnosis)
+        item.not_before = self._now() + timedelta(seconds=wait)
+        batch.figures.retries += 1
+        batch.figures.stages[stage].retried += 1
+        batch.figures.retried_codes[diagnosis.code] += 1
+        self._log.info(
+            "%s of %s failed: %s: %s; retry %d of %d in %.2f s",
+            stage, one_line(item.url, limit=200), diagnosis.code, one_line(diagnosis.details, limit=300),
+            item.retry_count, item.max_retries, wait,
+            extra={"stage": stage, "code": diagnosis.code, "error_type": item.error_type},
+        )  # fmt: skip
+        return Wait(lane, kind, now + wait)
+
+    def _next_wait(
+        self, item: ProcessingItem, stage: str, lane: str, error: Exception, diagnosis: Diagnosis, now: float
+    ) -> tuple[float | None, str]:
+        """Return the seconds until the next try, or None and why there is none."""
+        carried: Carried = item.carry
+        if carried.probing and diagnosis.retryable:
+            # It was sent ahead to see whether a service that was down is back: that is no fault of the item's.
+            carried.spared += 1
+            return (0.0, "") if self._may_wait(lane, now) else (None, "it was down for too long")
+        wait, why = next_wait(
+            self._policies[stage], error, diagnosis,
+            attempt=item.attempts[stage] - carried.spared, waited=carried.waited,
+            spent=self._clock() - (carried.since or 0.0),
+        )  # fmt: skip
+        if wait is None:
+            return None, why
+        if item.retry_count >= item.max_retries:
+            return None, "no tries left"
+        if stage == _DOWNLOAD and diagnosis.code == "rate_limited" and diagnosis.retry_after is not None:
+            self._queue.park(lane, now + wait, now)  # the site means all of us, not this page alone
+        item.retry_count += 1
+        carried.waited = wait
+        return wait, ""
+
+    def _may_wait(self, lane: str, now: float) -> bool:
+        """Tell whether there is hope for a lane that is down."""
+        worked = self._breakers.get(lane).get_metrics()["successes"] > 0
+        return now - self._down.setdefault(lane, now) <= self._patience * (1.0 if worked else 0.1)
+
+    def _park(self, lane: str, error: Exception, diagnosis: Diagnosis, now: float) -> None:
+        """Start nothing in a lane until it may work again, and then one item to see whether it does."""
+        if lane not in self._down or self._down[lane] == now:
+            self._log.warning("%s is down (%s): its items wait", lane, diagnosis.code)
+        self._down.setdefault(lane, now)
+        self._queue.narrow(lane)
+        probing = getattr(error, "state", "") == CircuitState.HALF_OPEN.value and self._queue.running(lane) > 1
+        if not probing:  # else the lane goes on as soon as the probe is back
+            self._queue.park(lane, now + (diagnosis.retry_after or _ASK_AGAIN), now)
+
+
+def _note(item: ProcessingItem, diagnosis: Diagnosis) -> None:
+    item.error, item.code, item.hint = diagnosis.details, diagnosis.code, diagnosis.hint
+    item.error_type = str(diagnosis.error_type)
+
+
+def _judge(breaker: AIServiceCircuitBreaker, ticket: Any, error: BaseException) -> None:
+    """Hand a ticket back; one call made for many items failed once, however many of them are told of it."""
+    told = error.__dict__.setdefault("_bulletproof_told", set())
+    if id(breaker) in told:
+        breaker.withdraw(ticket)
+    else:
+        told.add(id(breaker))
+        breaker.failed(ticket, error)

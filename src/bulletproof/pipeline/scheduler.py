@@ -1,0 +1,222 @@
+"""Runs what the queue hands out: so much at the same time, woken by events and never by looking again and again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from bulletproof.pipeline.items import ProcessingItem
+from bulletproof.pipeline.queue import Kind, WorkQueue
+from bulletproof.resilience.pausing import Sleep, pause_async
+
+OnDone = Callable[[ProcessingItem], Awaitable[Any]]
+_BREATH = 64  # items taken in before others on the event loop get their turn
+
+
+class Wait(NamedTuple):
+    """What becomes of an item that is not done: it waits in a lane until it is due."""
+
+    lane: str
+    kind: Kind
+    due: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One call of ``Scheduler.process``."""
+
+    on_done: OnDone | None
+    over: asyncio.Future[None]
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    live: int = 0
+    fed: bool = False
+
+    def settle(self, error: BaseException | None = None) -> None:
+        if self.over.done():
+            return
+        if error is not None:
+            self.over.set_exception(error)
+        elif self.fed and not self.live:
+            self.over.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    job: _Job
+    item: ProcessingItem
+    lane: str | None = None  # where it holds a place
+
+
+class Scheduler:
+    """Takes items from any number of sources through ``run``, over and over until each is done.
+
+    Args:
+        run: Takes an item as far as it gets now, and a function that gives back its place in its lane early. Returns
+            None when the item is done, else where it waits.
+        admit: Prepares a new item and returns where it waits; None when it is done already.
+        queue: Decides what comes next.
+        limit: Items that may run at the same time, asked each time.
+        held: Whether nothing but ``LATER`` work may be started now.
+        clock: Monotonic seconds.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[ProcessingItem, Callable[[], None]], Awaitable[Wait | None]],
+        admit: Callable[[ProcessingItem], Wait | None],
+        *,
+        queue: WorkQueue[Any],
+        limit: Callable[[], int],
+        held: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Sleep | None = None,
+    ) -> None:
+        self.queue = queue
+        self.running = 0
+        self._run = run
+        self._admit = admit
+        self._limit = limit
+        self._held = held
+        self._clock = clock
+        self._sleep = sleep
+        self._jobs: set[_Job] = set()
+        self._timer: tuple[float, asyncio.Task[None]] | None = None
+        self._floor = float("-inf")
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._jobs)
+
+    def now(self) -> float:
+        """Return the time: never before a moment that was waited for, however the waiting was done."""
+        return max(self._clock(), self._floor)
+
+    async def process(
+        self, source: AsyncIterator[ProcessingItem], *, on_done: OnDone | None = None, max_pending: int = 10_000
+    ) -> None:
+        """Take every item of a source to its end.
+
+        Args:
+            source: The items; one is only asked for when there is room.
+            on_done: Awaited with each item that is done.
+            max_pending: Items that may be under way or wait.
+
+        Raises:
+            Exception: Whatever the source or ``on_done`` raised; what was under way is broken off.
+        """
+        job = _Job(on_done, asyncio.get_running_loop().create_future())
+        self._jobs.add(job)
+        feeder = asyncio.create_task(self._feed(job, source, max_pending))
+        try:
+            await job.over
+        finally:
+            self._jobs.discard(job)
+            if not self._jobs:
+                self.queue.clear()
+                if self._timer is not None:
+                    self._timer[1].cancel()
+                    job.tasks.add(self._timer[1])
+                    self._timer = None
+            tasks = {feeder, *job.tasks}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def pump(self) -> None:
+        """Start what may be started, and see to it that the next one that is due is not forgotten."""
+        now = self.now()
+        while self.running < self._limit():
+            entry = self.queue.pop(now, later_only=self._held())
+            if entry is None:
+                break
+            work: _Work = entry.item
+            if work.job not in self._jobs:
+                self.queue.leave(entry.lane, now)
+                continue
+            work.lane = entry.lane
+            self.running += 1
+            task = asyncio.create_task(self._work(work))
+            work.job.tasks.add(task)
+            task.add_done_callback(work.job.tasks.discard)
+        self._set_timer(now)
+
+    async def _feed(self, job: _Job, source: AsyncIterator[ProcessingItem], max_pending: int) -> None:
+        number = 0
+        try:
+            async for item in source:
+                while job.live >= max_pending:
+                    job.room.clear()
+                    await job.room.wait()
+                job.live += 1
+                wait = self._admit(item)
+                if wait is None:
+                    await self._end(job, item)
+                else:
+                    self._put(_Work(job, item), wait)
+                number += 1
+                if number % _BREATH == 0:
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 -- raised by process()
+            job.settle(error)
+        else:
+            job.fed = True
+            job.settle()
+
+    async def _work(self, work: _Work) -> None:
+        job = work.job
+        try:
+            wait = await self._run(work.item, partial(self._release, work))
+            self._leave(work)
+            if wait is not None:
+                self._put(work, wait, pump=False)
+            else:
+                await self._end(job, work.item)
+        except Exception as error:  # noqa: BLE001 -- raised by process()
+            job.settle(error)
+        finally:
+            self.running -= 1
+            self._leave(work)
+            if self._jobs:
+                self.pump()
+
+    async def _end(self, job: _Job, item: ProcessingItem) -> None:
+        if job.on_done is not None:
+            await job.on_done(item)
+        job.live -= 1
+        job.room.set()
+        job.settle()
+
+    def _put(self, work: _Work, wait: Wait, *, pump: bool = True) -> None:
+        priority = work.item.priority
+        self.queue.put(work, wait.lane, now=self.now(), kind=wait.kind, due=wait.due, priority=priority)
+        if pump:
+            self.pump()
+
+    def _leave(self, work: _Work) -> None:
+        lane, work.lane = work.lane, None
+        if lane is not None:
+            self.queue.leave(lane, self.now())
+
+    def _release(self, work: _Work) -> None:
+        if work.lane is not None:
+            self._leave(work)
+            self.pump()
+
+    def _set_timer(self, now: float) -> None:
+        when = self.queue.wakes_at()
+        if when is None or self.running >= self._limit() or (self._timer is not None and self._timer[0] <= when):
+            return
+        if self._timer is not None:
+            self._timer[1].cancel()
+        self._timer = (when, asyncio.create_task(self._wake(when, max(0.0, when - now))))
+
+    async def _wake(self, when: float, seconds: float) -> None:
+        await pause_async(seconds, self._sleep)
+        self._floor = max(self._floor, when)
+        self._timer = None
+        self.pump()

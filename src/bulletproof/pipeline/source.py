@@ -1,0 +1,72 @@
+"""Where URLs come from: lists, iterators, async iterators, files."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence, Sized
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bulletproof.errors import InputValidationError
+
+T = TypeVar("T")
+UrlSource = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
+_PIECE = 500
+
+
+def expected(source: Any) -> int | None:
+    """Return how many there will be, if that can be told beforehand."""
+    if isinstance(source, str):
+        return 1 if "://" in source else None
+    return len(source) if isinstance(source, Sized) else None
+
+
+async def each(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Go through a plain or an async iterable."""
+    if isinstance(source, AsyncIterable):
+        async for one in source:
+            yield one
+    else:
+        for one in source:
+            yield one
+
+
+def is_at_hand(source: Any) -> bool:
+    """Whether many can be had at once, without waiting for whoever makes them."""
+    return isinstance(source, Sized | os.PathLike)
+
+
+async def pieces(source: UrlSource) -> AsyncIterator[Sequence[Any]]:
+    """Go through URLs in pieces: those of an iterable, the lines of a file, or the one that a string is.
+
+    Of a file, empty lines and those that begin with ``#`` are left out. It is read in threads.
+
+    Raises:
+        InputValidationError: The file cannot be read.
+    """
+    if isinstance(source, str) and "://" in source:
+        yield [source]
+    elif isinstance(source, str | os.PathLike):
+        async for lines in _lines(Path(source)):
+            yield [url for line in lines if (url := line.strip()) and not url.startswith("#")]
+    elif isinstance(source, Sequence):
+        for first in range(0, len(source), _PIECE):
+            yield source[first : first + _PIECE]
+    else:
+        async for one in each(source):
+            yield [one]
+
+
+async def _lines(path: Path) -> AsyncIterator[list[str]]:
+    try:
+        file = await asyncio.to_thread(path.open, encoding="utf-8-sig", errors="replace")
+    except FileNotFoundError as error:
+        raise InputValidationError(f"there is no file of URLs {str(path)!r}", code="file_not_found") from error
+    except OSError as error:
+        raise InputValidationError(
+            f"the file of URLs {str(path)!r} cannot be read: {error.strerror}", code="permission_denied"
+        ) from error
+    with closing(file):
+        while lines := await asyncio.to_thread(lambda: list(islice(file, _PIECE))):
+            yield lines
