@@ -1,0 +1,69 @@
+"""``bulletproof stress`` finds what is wrong with a service, and nothing wrong with this one."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from typer.testing import CliRunner
+
+from bulletproof.cli.main import app
+from bulletproof.cli.stress_cases import stress_cases
+
+SEED = {
+    "empty_file.json",
+    "huge_file_10mb.csv",
+    "corrupted_data.json",
+    "unsupported_format.xyz",
+    "malicious_input.txt",
+    "unicode_nightmare.csv",
+}
+
+
+def test_this_service_has_no_surprises() -> None:
+    done = CliRunner().invoke(app, ["stress", "--json"])
+    outcomes = json.loads(done.stdout)
+    assert [item for item in outcomes if item["surprise"]] == []
+    assert done.exit_code == 0
+    assert {item["name"] for item in outcomes} >= SEED
+
+
+def test_the_six_everyday_files_and_forty_more_are_sent() -> None:
+    cases = list(stress_cases())
+    assert {case.name for case in cases} >= SEED
+    assert sum(case.path == "/process" for case in cases) >= 46
+    assert len(cases[1].make()) >= 10_000_000
+
+
+@pytest.fixture
+def careless() -> Iterator[str]:
+    """A service that answers everything with a bare 500."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_service_that_answers_a_bare_500_is_all_surprises(careless: str) -> None:
+    done = CliRunner().invoke(app, ["stress", "--url", careless])
+    assert done.exit_code == 1
+    assert "0 of " in done.stdout
+
+
+def test_a_service_that_is_not_there_is_told_of() -> None:
+    done = CliRunner().invoke(app, ["stress", "--url", "http://127.0.0.1:9", "--json"])
+    assert done.exit_code == 1
+    assert "no answer" in json.loads(done.stdout)[0]["surprise"]
