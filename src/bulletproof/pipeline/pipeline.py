@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -423,7 +423,7 @@ class AIProcessingPipeline:
 
     async def _open_items(self, batch_id: str, chunks: Collection[int] | None) -> AsyncIterator[ProcessingItem]:
         async for items in self._parts.rows.open_items(batch_id, chunks, self._max_retries):
-            await self._recall(items)
+            await self.recall(items)
             for item in items:
                 if batch_id in self._stopped:
                     return
@@ -438,7 +438,7 @@ class AIProcessingPipeline:
                 for url in piece
             ]
             if is_at_hand(urls):
-                await self._recall(items)
+                await self.recall(items)
             for item in items:
                 item.key = number if item.key is None else item.key
                 number += 1
@@ -455,12 +455,17 @@ class AIProcessingPipeline:
                     item.move(ProcessingStatus.SUCCESS, self._now())
                 yield item
 
-    async def _recall(self, items: list[ProcessingItem]) -> None:
-        """Give items what earlier runs made of their pages, to be asked whether it still holds."""
+    async def recall(self, items: Sequence[ProcessingItem], *, owner: str | None = None) -> None:
+        """Give items what earlier runs made of their pages, to be asked whether it still holds.
+
+        Args:
+            items: Items that are not begun.
+            owner: Whose runs.
+        """
         if any(self._is_own(name) for name in _METHODS):
             return
         try:
-            earlier = await self._parts.store.earlier_results([item.url for item in items])
+            earlier = await self._parts.store.earlier_results([item.url for item in items], owner=owner)
         except StoreError as error:
             self.logger.warning("pages are fetched without asking what has changed: %s", classify(error).code)
             return
