@@ -21,13 +21,12 @@ from rich.text import Text
 
 from bulletproof.errors import InputValidationError
 from bulletproof.processor import AnalysisRun
+from bulletproof.store import defuse
 
 _EXAMPLES = 2
 _REASONS = 5
 _BAR = 30
 _COLOURS = {"negative": "red", "neutral": "yellow", "positive": "green"}
-# A spreadsheet takes a cell that starts with one of these for a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Output(Protocol):
@@ -113,16 +112,6 @@ class CSVOutput:
 
     def finish(self) -> None:
         """Nothing comes at the end."""
-
-
-def defuse(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula.
-
-    Example:
-        >>> defuse("=1+1"), defuse("fine")
-        ("'=1+1", 'fine')
-    """
-    return "'" + text if text.startswith(_FORMULA) else text
 
 
 class TableOutput:

@@ -3,6 +3,7 @@
 from bulletproof.store.batch_records import Batch, Counts, ItemRow
 from bulletproof.store.batches import BatchStore
 from bulletproof.store.error_sink import SqlErrorSink
+from bulletproof.store.exports import defuse, export_csv, export_jsonl
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
 from bulletproof.store.state_store import SqlStateStore
 from bulletproof.store.store import ResultStore
@@ -18,4 +19,7 @@ __all__ = [
     "RunRecord",
     "SqlErrorSink",
     "SqlStateStore",
+    "defuse",
+    "export_csv",
+    "export_jsonl",
 ]
