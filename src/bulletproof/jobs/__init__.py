@@ -1,1 +1,5 @@
 """Work that survives the process that does it."""
+
+from bulletproof.jobs.engine import BatchJobs
+
+__all__ = ["BatchJobs"]

@@ -1,0 +1,110 @@
+"""Works on a chunk: takes its items through the pipeline, which saves each as soon as it is done."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from bulletproof.errors import StoreError
+from bulletproof.pipeline import AIProcessingPipeline, ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.rows import GOES_ON, RowKey
+from bulletproof.store import Batch, BatchStore, ItemRow
+
+_LOOK_SECONDS = 1.0
+_WAITING_SECONDS = 2.0
+_log = logging.getLogger("bulletproof.jobs")
+
+
+async def work_on(
+    rows: Sequence[ItemRow],
+    batch: Batch,
+    *,
+    store: BatchStore,
+    pipeline: AIProcessingPipeline,
+    going: Callable[[], bool],
+    may_wait: bool,
+) -> bool:
+    """Take items to their end, or as far as they get before the batch is paused or the process stops.
+
+    What is under way then is broken off, to be done again later.
+
+    Args:
+        rows: The items, none of them terminal.
+        batch: Their batch.
+        store: Says whether the batch is still worked on.
+        pipeline: Shared by all chunks of this process; saves what is done.
+        going: Whether to go on.
+        may_wait: Whether to wait for items that only wait: for a host that is down, or until they may be tried again.
+
+    Returns:
+        Whether items are left that only wait, because ``may_wait`` is False.
+
+    Raises:
+        NotFoundError: The batch was deleted.
+        StoreError: What is left cannot be saved.
+    """
+    retries = batch.options.get("max_retries", 3)
+    items = [
+        ProcessingItem(
+            row.url, retry_count=row.retry_count, max_retries=retries, priority=row.priority, key=RowKey(batch.id, row)
+        )
+        for row in rows
+    ]
+    await pipeline.recall(items, owner=batch.owner)
+    processing = asyncio.ensure_future(pipeline.process_items(_when_due(items)))
+    waiting_since: float | None = None
+    try:
+        while True:
+            await asyncio.wait((processing,), timeout=_LOOK_SECONDS)
+            if processing.done():
+                await processing
+                return False
+            if not going() or not await _goes_on(store, batch.id):
+                return False
+            left = [item for item in items if not item.is_done]
+            if may_wait or not all(_waits(item) for item in left):
+                waiting_since = None
+            elif waiting_since is None:
+                waiting_since = time.monotonic()
+            elif time.monotonic() - waiting_since >= _WAITING_SECONDS:
+                break
+    finally:
+        processing.cancel()
+        await asyncio.gather(processing, return_exceptions=True)
+    await store.save(batch.id, [_so_far(item) for item in left if not item.is_done])
+    return True
+
+
+async def _goes_on(store: BatchStore, batch_id: str) -> bool:
+    with suppress(StoreError):  # it is asked again soon
+        return (await store.batch(batch_id)).status in GOES_ON
+    return True
+
+
+async def _when_due(items: Sequence[ProcessingItem]) -> AsyncIterator[ProcessingItem]:
+    """Yield items that may be worked on at once, then those that must not yet."""
+    for item in sorted(items, key=_seconds_left):
+        await asyncio.sleep(_seconds_left(item))
+        yield item
+
+
+def _seconds_left(item: ProcessingItem) -> float:
+    due = item.key.row.not_before
+    return 0.0 if due is None else max(0.0, (due - datetime.now(UTC)).total_seconds())
+
+
+def _waits(item: ProcessingItem) -> bool:
+    not_yet = item.status is ProcessingStatus.PENDING and _seconds_left(item) > 0
+    return not_yet or item.status is ProcessingStatus.RETRYING
+
+
+def _so_far(item: ProcessingItem) -> ItemRow:
+    row: ItemRow = item.key.row
+    attempts = {stage: row.attempts.get(stage, 0) + count for stage, count in item.attempts.items()}
+    return replace(
+        row, status=ProcessingStatus.RETRYING.value, attempts=row.attempts | attempts, retry_count=item.retry_count,
+        code=item.code, error=item.error, hint=item.hint, not_before=item.not_before or row.not_before,
+    )  # fmt: skip
