@@ -254,7 +254,10 @@ class Site:
 
     async def _read(self, reader: asyncio.StreamReader) -> Request | None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            first = await reader.readexactly(1)
+            if first == b"\x16":
+                return None  # a client that wants TLS
+            head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         except asyncio.IncompleteReadError:
             return None
         method, target, _ = head[0].split(" ", 2)

@@ -17,6 +17,11 @@ _META = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})|<\?xml[^>]{0,80}?encoding\s*=\s*["']([\w.:-]{1,40})""",
     re.IGNORECASE,
 )
+_TAG = re.compile(rb"<[^>]{0,1000}>")
+# Single letters and marks between ASCII; three in a row are another alphabet.
+_WESTERN = re.compile(
+    "(?:[àâäáãåæçèéêëìíîïñòóôöõøœùúûüÿßÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÖÕØŒÙÚÛÜŸ“”‘’„‚«»–—…€°§·¡¿\xa0]{0,2}[\x00-\x7f])*.?"
+)
 # What pages call these they mean as the larger encoding (https://encoding.spec.whatwg.org/#names-and-labels).
 _MEANT = {
     "iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
@@ -67,7 +72,10 @@ def guess(body: bytes) -> str:
     """Guess the encoding of a page that says none it is in, from its first bytes; Western when nothing fits."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(body[:SAMPLE], enable_fallback=False).best()
+    sample = _TAG.sub(b" ", body[:SAMPLE])
+    if _WESTERN.fullmatch(sample.decode("cp1252", "replace")):
+        return "cp1252"
+    best = from_bytes(sample, enable_fallback=False).best()
     found = known(best.encoding) if best is not None else None
     return found if found is not None else "cp1252"
 

@@ -1,5 +1,6 @@
 """What goes wrong with a download, as errors of our own; ``classify`` decides what the libraries' errors mean."""
 
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -128,5 +129,8 @@ def _no_http(error: Exception, address: Address) -> BadResponseError:
 
 def _told(error: BaseException) -> str:
     """What it says: of aiohttp's errors their message, which is not their whole text, and the system's words."""
-    said = getattr(error, "os_error", None) or getattr(error, "message", None) or error
+    system = getattr(error, "os_error", error)
+    if isinstance(system, OSError) and system.errno and "Connect call failed" in str(system):
+        return os.strerror(system.errno)  # asyncio puts its own words in its place
+    said = getattr(error, "message", None) or system
     return one_line(str(said) or type(error).__name__)

@@ -16,6 +16,7 @@ from bulletproof.errors import (
     AIError,
     BadResponseError,
     ConfigurationError,
+    DeadlineExceededError,
     FileTooLargeError,
     InputValidationError,
     ServiceTimeoutError,
@@ -29,7 +30,7 @@ from bulletproof.fetch.limits import FetchLimits
 from bulletproof.fetch.page import Page, Validators
 from bulletproof.fetch.robots import MAX_BYTES, Robots
 from bulletproof.fetch.unpacking import ACCEPTED, Unpacker
-from bulletproof.resilience import check_deadline, deadline, remaining, timeout
+from bulletproof.resilience import deadline, remaining, timeout
 from bulletproof.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Fetcher:
         limits: How much a page may cost.
         per_host: Connections to one host at a time; 0 for as many as wanted.
         tls: Certificates trusted; those of the machine by default.
-        resolver: How aiohttp looks up names.
+        resolver: How aiohttp looks up names, in place of the machine's way; asked for each connection.
         clock: Gives monotonic seconds.
         now: Gives the present moment, for HTTP dates.
 
@@ -151,8 +152,9 @@ class Fetcher:
             ConfigurationError: aiohttp is not installed.
         """
         address = parse(url)
-        check_deadline()
         left = remaining()
+        if left == 0:
+            raise DeadlineExceededError("the time allowed is over before the page was asked for", url=shown(address))
         total = self.limits.total_timeout
         started = self._clock()
         try:
@@ -317,6 +319,7 @@ class Fetcher:
                     limit_per_host=self._per_host,
                     ssl=self._tls if self._tls is not None else True,
                     resolver=self._resolver,
+                    use_dns_cache=self._resolver is None,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,

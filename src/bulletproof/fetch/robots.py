@@ -5,6 +5,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from bulletproof.errors import AIError, InputValidationError, ServiceUnavailableError
 from bulletproof.fetch.address import Address, encode, shown
@@ -106,7 +107,7 @@ class Robots:
         self._agent = agent
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Rules | AIError]] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
+        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def check(self, address: Address) -> None:
         """Let pass what the site allows.
@@ -131,8 +132,6 @@ class Robots:
             # One request for all who wait; when its task is cancelled, the next in line makes it.
             async with self._loading.setdefault(origin, asyncio.Lock()):
                 found = self._fresh(origin) or await self._read(address)
-            if not self._loading[origin].locked():
-                del self._loading[origin]
         if isinstance(found, AIError):
             left = max(self._known[origin][0] - self._clock(), 0.0) if origin in self._known else _FAILED_SECONDS
             raise ServiceUnavailableError(

@@ -71,11 +71,15 @@ class _Layer:
         self._new, self._magic = _CODECS[name]
         self._members = 0
         self._stream: Any = None
+        self._held = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        data, self._held = self._held + data, b""
         while data or self._stream is not None:
             if self._stream is None:
                 if self._members and (self._magic is None or not data.startswith(self._magic)):
+                    if self._magic is not None and self._magic.startswith(data):
+                        self._held = data  # the beginning of another part, maybe
                     return  # padding
                 self._members += 1
                 if self._members > _MAX_MEMBERS:
