@@ -44,7 +44,7 @@ async def test_old_results_go_by_themselves(settings: Settings, client_of: Calla
         made = await client.post("/process", files={"file": ("a.json", b'["good"]')})
         place = f"/results/{made.json()['processing_id']}"
         assert (await client.get(place)).status_code == 200
-    settings.retention_days = 1e-6
+    settings.retention_days = 1e-12
     app = create_app(settings)
     async with app.router.lifespan_context(app), client_of(app) as client:
         async with asyncio.timeout(10):

@@ -19,18 +19,18 @@ from bulletproof.llm import LLMCall
 from bulletproof.models import LoadedModels, ModelRegistry, ModelServer, open_runner
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
-from bulletproof.resilience import Bulkhead
 from bulletproof.resilience.shared import SharedState
 from bulletproof.service import docs, health, inference, operate, predict, process, results
 from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
-from bulletproof.service.gate import Gate
+from bulletproof.service.gate import LOCAL, Gate
 from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
+from bulletproof.service.turns import Turns
 from bulletproof.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Services:
         processor: Processes uploads.
         keys: Who may use the service.
         measures: Counts requests and records.
-        slots: Bounds the uploads under way and waiting.
+        slots: Bounds the uploads under way and waiting, and shares them out among callers.
         models: Answers predictions.
         shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
@@ -69,7 +69,7 @@ class Services:
     processor: AIDataProcessor
     keys: KeyRing
     measures: Measures
-    slots: Bulkhead
+    slots: Turns
     models: ModelServer
     shared: SharedState | None = None
     ready: bool = field(default=False)
@@ -106,7 +106,12 @@ def create_app(
         processor,
         keys,
         Measures(),
-        Bulkhead("uploads", max_concurrent=settings.max_concurrent_uploads, max_queued=settings.max_queued_uploads),
+        Turns(
+            "uploads",
+            max_concurrent=settings.max_concurrent_uploads,
+            max_queued=settings.max_queued_uploads,
+            sole=frozenset({LOCAL}),
+        ),
         _model_server(settings, processor.monitor),
     )
 

@@ -1,0 +1,139 @@
+"""Places for work, handed out by turns: one caller's flood does not slow another."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bulletproof.errors import OverloadedError
+
+
+class Turns:
+    """So many places at the same time, and a bounded queue in which every caller has a turn of its own.
+
+    Free places go round among the callers who wait, one each (round robin; Nagle, RFC 970, section 5). A caller may
+    hold all places but a quarter, so that a newcomer finds one soon. When the queue is full, the newest of whoever
+    has most in it makes room for a caller who has fewer.
+
+    Args:
+        name: What the places are for; named in errors.
+        max_concurrent: Places.
+        max_queued: How many may wait.
+        sole: Callers who may hold every place, because there are no others.
+        retry_after: Seconds that a refused caller is told to wait.
+
+    Example:
+        >>> async def main():
+        ...     turns = Turns("uploads", max_concurrent=1, max_queued=0)
+        ...     async with turns.place("alice"):
+        ...         async with turns.place("bob"):
+        ...             pass
+        >>> asyncio.run(main())
+        Traceback (most recent call last):
+        ...
+        bulletproof.errors.taxonomy.OverloadedError: uploads: all 1 places and all 0 places in the queue are taken
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_concurrent: int,
+        max_queued: int,
+        sole: frozenset[str] = frozenset(),
+        retry_after: float = 1,
+    ) -> None:
+        self.name = name
+        self.max_concurrent, self.max_queued = max_concurrent, max_queued
+        self._sole = sole
+        self._retry_after = retry_after
+        self._share = max_concurrent - max_concurrent // 4
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of whose turn it is
+
+    @property
+    def in_use(self) -> int:
+        """Places taken."""
+        return self._held.total()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait."""
+        return sum(len(queue) for queue in self._waiting.values())
+
+    @asynccontextmanager
+    async def place(self, caller: str) -> AsyncIterator[None]:
+        """Hold a place.
+
+        Args:
+            caller: Whose turn it takes.
+
+        Raises:
+            OverloadedError: The queue is full.
+        """
+        free = self.in_use < self.max_concurrent and self._held[caller] < self._share_of(caller)
+        if free and caller not in self._waiting:
+            self._held[caller] += 1
+        else:
+            await self._wait(caller)
+        try:
+            yield
+        finally:
+            self._give_back(caller)
+
+    async def _wait(self, caller: str) -> None:
+        if self.queued >= self.max_queued:
+            self._make_room(caller)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._give_back(caller)
+            else:
+                self._forget(caller, turn)
+            raise
+
+    def _make_room(self, caller: str) -> None:
+        longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
+        if len(self._waiting.get(longest, ())) <= len(self._waiting.get(caller, ())) + 1:
+            raise self._full()
+        newest = self._waiting[longest][-1]
+        self._forget(longest, newest)
+        newest.set_exception(self._full())
+
+    def _full(self) -> OverloadedError:
+        return OverloadedError(
+            f"{self.name}: all {self.max_concurrent} places and all {self.max_queued} places in the queue are taken",
+            retry_after=self._retry_after,
+        )
+
+    def _give_back(self, caller: str) -> None:
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+        for name in list(self._waiting):
+            if self.in_use >= self.max_concurrent:
+                return
+            if self._held[name] < self._share_of(name):
+                self._grant(name)
+
+    def _grant(self, name: str) -> None:
+        turn = self._waiting[name][0]
+        self._forget(name, turn)
+        if name in self._waiting:
+            self._waiting[name] = self._waiting.pop(name)  # to the end of the round
+        if not turn.done():  # else its request was given up in this very moment
+            self._held[name] += 1
+            turn.set_result(None)
+
+    def _share_of(self, caller: str) -> int:
+        return self.max_concurrent if caller in self._sole else self._share
+
+    def _forget(self, caller: str, turn: asyncio.Future[None]) -> None:
+        queue = self._waiting.get(caller)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[caller]
