@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser lint format audit sbom bench classify-table lock clean
+.PHONY: help demo serve test test-browser test-heavy lint format audit sbom bench classify-table lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,6 +33,9 @@ format: $(VENV)/.dev ## Format the code
 
 test-browser: $(VENV)/.dev ## Test the dashboard in a real browser (needs chromium; CHROMIUM=/path for another)
 	@$(BIN)/python -m pytest tests/browser -o addopts="-q --strict-markers --strict-config --import-mode=importlib" $(ARGS)
+
+test-heavy: $(VENV)/heavy/.installed ## Test with PyTorch, Keras and transformers (downloads some gigabytes the first time)
+	@KERAS_BACKEND=torch $(VENV)/heavy/bin/python -m pytest tests/heavy -o addopts="-q --strict-markers --strict-config --import-mode=importlib" $(ARGS)
 
 classify-table: $(VENV)/.dev ## Walk every exception class of the libraries known and write them down
 	@$(BIN)/python tests/errors/walk_exceptions.py $(ARGS)
@@ -86,4 +89,12 @@ $(VENV)/.audit: requirements/audit.lock | $(BIN)/python
 	@echo "Installing the audit tools into $(VENV)/audit (once) ..."
 	@$(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/audit.lock
+	@touch $@
+
+$(VENV)/heavy/.installed: requirements/heavy.lock requirements/dev.lock requirements/app.lock pyproject.toml | $(BIN)/python
+	@echo "Installing PyTorch, Keras and transformers into $(VENV)/heavy (once, some gigabytes) ..."
+	@$(PYTHON) -m venv $(VENV)/heavy
+	@for lock in app dev heavy; do \
+	  $(VENV)/heavy/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/$$lock.lock || exit 1; done
+	@$(VENV)/heavy/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,8 +1,9 @@
 """Write the lock files: exact versions and hashes, never an address.
 
 ``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
-``bench.lock`` the peers that the benchmarks measure; all three can live in one environment. ``serving.lock`` is
-an environment of its own: the model servers measured beside ours ask for other versions.
+``bench.lock`` the peers that the benchmarks measure; all three can live in one environment. Environments of their own:
+``serving.lock``, since the model servers measured beside ours ask for other versions, and ``heavy.lock``, which goes
+on top of ``app.lock`` and ``dev.lock`` and takes gigabytes.
 """
 
 import subprocess
@@ -30,6 +31,7 @@ if __name__ == "__main__":
         "--constraint", "requirements/app.lock",
     )  # fmt: skip
     compile_lock("bench.lock", PROJECT, "--group", "bench", "--constraint", "requirements/dev.lock")
+    compile_lock("heavy.lock", "--group", "heavy", "--constraint", "requirements/dev.lock")
     compile_lock("serving.lock", "--group", f"{PROJECT}:serving")
     compile_lock("audit.lock", "--group", f"{PROJECT}:audit")
     sys.stdout.write("requirements/*.lock are up to date\n")

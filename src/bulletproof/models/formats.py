@@ -1,6 +1,7 @@
 """What kind of model file something is, by its content and never by its name."""
 
 import json
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -56,6 +57,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "lfs_pointer"),
 )  # fmt: skip
 _ONNX_FIELDS = frozenset((0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42))  # tags that may follow the version of the format
+_TEXT_PICKLE = re.compile(rb"\(?[ci][A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")  # of the protocols 0 and 1, which have no magic
 _MOST_DIRECTORY = 16 << 20
 _END, _END64, _ENTRY = b"PK\x05\x06", b"PK\x06\x06", 46
 
@@ -104,6 +106,8 @@ def _sniff(stream: BinaryIO, head: bytes) -> str:
         return "safetensors"
     if len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 64 and head[2] in _ONNX_FIELDS:
         return "onnx"
+    if _TEXT_PICKLE.match(head):
+        return "pickle"
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "html"
     return "unknown"

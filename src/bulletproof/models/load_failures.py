@@ -1,12 +1,15 @@
 """Why a model could not be loaded, in words that help."""
 
 import importlib.util
+import lzma
+import pickle
+import zipfile
+import zlib
 
 from bulletproof.errors import ModelLoadError, classify
 from bulletproof.models.formats import FORMATS
 
-_CUT_OFF = (EOFError,)
-_CUT_OFF_WORDS = ("truncated", "ran out of input", "cut off", "incomplete", "unexpected end", "file ended before")
+_DAMAGE = (EOFError, pickle.UnpicklingError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _MEMORY_WORDS = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "not enough memory")
 _DAMAGED = "The file is cut off or damaged: copy it again and compare its size and checksum."
 _OURS = "'bulletproof-ai[models]'"
@@ -25,22 +28,26 @@ class WrongFormatError(ValueError):
         super().__init__(f"this is {self.kind.label}")
 
 
-def load_failure(error: BaseException, model_type: str, path: object) -> ModelLoadError:
+def load_failure(
+    error: BaseException, model_type: str, path: object, *, other_version: str = "", damaged: bool = False
+) -> ModelLoadError:
     """Turn whatever happened during loading into the error that the caller sees.
 
     Args:
-        error: What happened; notes on it say what else is known, such as the version that wrote the file.
+        error: What happened.
         model_type: As the caller gave it.
         path: Of the file.
+        other_version: In words, when another version of its library wrote the file.
+        damaged: Whether the file is known to end too early or to make no sense.
 
     Returns:
         To be raised from ``error``.
     """
-    code, why, hint = _reason(error)
+    code, why, hint = _reason(error, other_version, damaged)
     return ModelLoadError(f"Failed to load {model_type} model: {why}", code=code, hint=hint, path=str(path))
 
 
-def _reason(error: BaseException) -> tuple[str, str, str | None]:
+def _reason(error: BaseException, other_version: str, damaged: bool) -> tuple[str, str, str | None]:
     text = " ".join(str(error).split())[:400] or type(error).__name__
     if isinstance(error, WrongFormatError):
         kind = error.kind
@@ -69,11 +76,10 @@ def _reason(error: BaseException) -> tuple[str, str, str | None]:
         return "model_load_failed", text, advice
     if isinstance(error, PermissionError):
         return "model_load_failed", text, "Make the file readable for the user that this process runs as."
-    notes = "; ".join(getattr(error, "__notes__", ()))
-    if notes:
-        return "model_load_failed", f"{text}; {notes}", "Install the version that wrote it, or save the model again."
-    if isinstance(error, _CUT_OFF) or any(words in lowered for words in _CUT_OFF_WORDS):
-        return "model_load_failed", f"the file ends too early ({text})", _DAMAGED
+    if isinstance(error, _DAMAGE) or damaged:
+        return "model_load_failed", text, _DAMAGED
+    if other_version:
+        return "model_load_failed", f"{text}; {other_version}", "Install the version that wrote it, or save it again."
     if isinstance(error, AttributeError) and "__main__" in text:
         advice = "Move the class into a module that can be imported here, and save the model again."
         return "model_load_failed", text, advice

@@ -24,6 +24,7 @@ from bulletproof.models.loaders import (
 )
 from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
+from bulletproof.models.pickles import read_pickle
 from bulletproof.models.predictor import Predictor
 
 logger = logging.getLogger("bulletproof.models")
@@ -124,7 +125,7 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
     try:
         loader = _loader_of(model_type)
         path = Path(model_path)
-        return loader, _load_with(loader, path, sha256)
+        return loader, _load_with(loader, model_type, path, sha256)
     except _NotFoundError as error:
         raise ModelLoadError(
             f"Model file not found: {model_path}",
@@ -147,7 +148,7 @@ def _loader_of(model_type: str) -> Loader:
         raise ValueError(f"Unsupported model type: {model_type}; known are {', '.join(sorted(_LOADERS))}") from None
 
 
-def _load_with(loader: Loader, path: Path, sha256: str | None) -> Any:
+def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) -> Any:
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -169,10 +170,11 @@ def _load_with(loader: Loader, path: Path, sha256: str | None) -> Any:
             logger.warning("a model was saved with another version: %s", other, extra={"path": str(path)})
         try:
             model = _checked(loader, ModelFile(path, stream, found, sha256 is not None))
-        except Exception as error:
-            if other:
-                error.add_note(other)
+        except ModelLoadError:
             raise
+        except (Exception, SystemExit) as error:
+            damaged = found in ("pickle", "compressed") and read_pickle(stream).damaged
+            raise load_failure(error, model_type, path, other_version=other, damaged=damaged) from error
         after = path.stat()
     if sha256 is not None and (before.st_ino, before.st_size, before.st_mtime_ns) != (
         after.st_ino, after.st_size, after.st_mtime_ns,

@@ -33,12 +33,14 @@ class PickleFacts:
         imports: Names it would import, in order.
         sklearn: Version of scikit-learn that wrote it; empty when none did.
         complete: Whether it was read to its end.
+        damaged: Whether that is because it ends too early or makes no sense.
         note: Why it was not.
     """
 
     imports: dict[str, None] = field(default_factory=dict)
     sklearn: str = ""
     complete: bool = False
+    damaged: bool = False
     note: str = ""
 
 
@@ -49,7 +51,7 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_byte
     by passing over whatever is too long for a name.
 
     Args:
-        stream: At its beginning.
+        stream: Read from its beginning.
         most_opcodes: Instructions that are read.
         most_bytes: Bytes that are read, after decompression.
 
@@ -62,6 +64,7 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_byte
         ['builtins.print']
     """
     facts = PickleFacts()
+    stream.seek(0)
     try:
         _Walk(facts, _Reader(_inflate(stream), most_bytes, most_opcodes)).run()
         facts.complete = True
@@ -77,6 +80,7 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_byte
         zlib.error,
         lzma.LZMAError,
     ) as error:
+        facts.damaged = True
         facts.note = f"it is cut off, damaged or no pickle: {' '.join(str(error).split())[:200]}"
     return facts
 
