@@ -24,10 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_ENDINGS = {
-    ".onnx": "onnx", ".joblib": "sklearn", ".pkl": "sklearn", ".pickle": "sklearn", ".skops": "sklearn",
-    ".keras": "keras", ".safetensors": "torch", ".pt2": "torch",
-}  # fmt: skip
+_BY_CONTENT = "unknown"
 _COLOURS = {"ok": "green", "failed": "red", "skipped": "dim"}
 _LARGEST = 16 * 2**20
 
@@ -76,7 +73,8 @@ def add(
     version: Version,
     source: Annotated[str, typer.Argument(help="The model file, or its address.", metavar="FILE_OR_URL")],
     model_type: Annotated[
-        str | None, typer.Option("--type", help="onnx, sklearn, keras, torch, ... or remote; by default by the ending.")
+        str | None,
+        typer.Option("--type", help="onnx, sklearn, keras, torch, ... or remote; by default by what is in the file."),
     ] = None,
     features: Annotated[
         str | None,
@@ -132,8 +130,9 @@ def add(
     wanted = _manifest(asked)
     registry = _registry()
     added = registry.add(
-        name, version, source, type=wanted.type, input=wanted.input, output=wanted.output, limits=wanted.limits,
-        isolated=wanted.isolated, description=wanted.description, sha256=sha256, verify=verify,
+        name, version, source, type=None if wanted.type == _BY_CONTENT else wanted.type, input=wanted.input,
+        output=wanted.output, limits=wanted.limits, isolated=wanted.isolated, description=wanted.description,
+        sha256=sha256, verify=verify,
     )  # fmt: skip
     active = registry.rollout(name).active
     if active == version:
@@ -246,21 +245,32 @@ def inspect(
     if as_json:
         _print_json(facts)
         return
+    runs = facts["runs_code"]
+    told = {
+        "file": f"{file}, {facts['size']:,} bytes",
+        "what it is": facts["label"],
+        "type": facts["model_type"] or "none that is loaded",
+        "sha256": facts["sha256"],
+        "loading it runs code": Text("it can" if runs else "no", style="bold red" if runs else "green"),
+        "because": "; ".join(facts["why"]),
+        "it would import": Text("\n").join(
+            Text(name, style="bold red" if name in facts["unusual"] else "") for name in facts["imports"]
+        ),
+        "saved with": ", ".join(f"{name} {number}" for name, number in facts["saved_with"].items()),
+        "mind": "; ".join(facts["notes"]),
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in facts.items():
-        told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
-        table.add_row(key.replace("_", " "), Text({"True": "yes", "False": "no"}.get(told, told)))
+    for key, value in told.items():
+        if value:
+            table.add_row(key, value if isinstance(value, Text) else Text(value))
     Console().print(table)
 
 
 def _overlay(asked: dict[str, Any], name: str, version: str, source: str, model_type: str | None) -> None:
     """Put in what the arguments say; the file and its checksum come with the copy."""
-    guessed = _ENDINGS.get(Path(source.partition("?")[0]).suffix.lower())
-    asked["type"] = model_type or asked.get("type") or guessed
-    if asked["type"] is None:
-        raise InputValidationError(f"--type is needed: the ending of {source} says nothing")
+    asked["type"] = model_type or asked.get("type") or _BY_CONTENT
     remote = asked["type"] == "remote"
     where = {"url": source, "file": "", "sha256": ""} if remote else {"url": "", "file": "model", "sha256": "0" * 64}
     asked |= {"name": name, "version": version, "created": None, **where}
@@ -269,7 +279,9 @@ def _overlay(asked: dict[str, Any], name: str, version: str, source: str, model_
 def _manifest(asked: dict[str, Any]) -> "Manifest":
     from bulletproof.models import Manifest
     from bulletproof.models.files import problems_of
+    from bulletproof.models.registry import check_names
 
+    check_names(asked["name"], asked["version"])
     try:
         return Manifest.model_validate(asked)
     except ValidationError as error:
@@ -363,4 +375,4 @@ def _table(*columns: str) -> Table:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from bulletproof.errors import InputValidationError, ModelLoadError
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.manifest import Manifest
+from bulletproof.models.sources import fetch_model
 
 MANIFEST_FILE = "manifest.json"
 M = TypeVar("M", bound=BaseModel)
@@ -138,35 +140,41 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def copy_in(source: Path, folder: Path) -> tuple[str, str]:
-    """Copy a model file, or folder, into a folder.
+def copy_in(source: str | Path, folder: Path, sha256: str | None = None) -> tuple[str, str]:
+    """Bring a model file, or folder, into a folder.
 
     Args:
-        source: The file or folder.
+        source: The file or folder, or the address of a file.
         folder: Where to.
+        sha256: What its checksum must be; None when it is not known.
 
     Returns:
         Its name there, which keeps the ending, and its SHA-256.
 
     Raises:
         InputValidationError: It is not there, or is empty.
+        ModelLoadError: It cannot be fetched, or has another checksum.
     """
-    if not source.exists():
-        raise InputValidationError(f"there is no file {source}", code="file_not_found")
-    ending = next((end for end in ("".join(source.suffixes[-2:]), source.suffix) if _ENDING.fullmatch(end)), "")
+    address = str(source)
+    path = Path(urlsplit(address).path if "://" in address else address)
+    ending = next((end for end in ("".join(path.suffixes[-2:]), path.suffix) if _ENDING.fullmatch(end)), "")
     target = folder / f"model{ending}"
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
-    files = [path for path in (target, *target.rglob("*")) if path.is_file()]
-    if not any(path.stat().st_size for path in files):
-        raise InputValidationError(f"{source} is empty", code="empty_file")
-    for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    # Of what was written: the source may have changed meanwhile.
-    return target.name, sha256_of(target)
+    if "://" in address:
+        path = fetch_model(address, target, sha256=sha256)
+    if path != target:
+        if not path.exists():
+            raise InputValidationError(f"there is no file {path}", code="file_not_found")
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
+    files = [file for file in (target, *target.rglob("*")) if file.is_file()]
+    if not any(file.stat().st_size for file in files):
+        raise InputValidationError(f"{path.name} is empty", code="empty_file")
+    for file in files:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    digest = sha256_of(target)  # of what was written: the source may have changed meanwhile
+    if sha256 is not None and digest != sha256.strip().lower():
+        raise ModelLoadError(f"the SHA-256 of {path.name} is {digest}, not {sha256}", code="model_tampered")
+    return target.name, digest
 
 
 @contextmanager

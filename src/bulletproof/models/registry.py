@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from bulletproof.errors import InputValidationError, ModelLoadError
+from bulletproof.errors import AIError, InputValidationError, ModelLoadError
 from bulletproof.models.catalog import ModelCatalog, VersionInfo
 from bulletproof.models.files import (
     MANIFEST_FILE,
@@ -21,6 +21,7 @@ from bulletproof.models.files import (
     sync_folder,
     write_json,
 )
+from bulletproof.models.formats import FORMATS, sniff
 from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
 from bulletproof.models.verify import Verification, probe, verify_version
@@ -97,9 +98,9 @@ class ModelRegistry(ModelCatalog):
         version: str,
         source: str | Path,
         *,
-        type: str,  # noqa: A002 -- as in the manifest
-        input: InputSchema,  # noqa: A002
+        input: InputSchema,  # noqa: A002 -- as in the manifest
         output: OutputSchema,
+        type: str | None = None,  # noqa: A002
         limits: Limits = Limits(),  # noqa: B008 -- frozen
         isolated: bool = False,
         description: str = "",
@@ -112,9 +113,9 @@ class ModelRegistry(ModelCatalog):
             name: The model.
             version: As in ``v1.0``; must not be there yet.
             source: The file, which is copied, or its address, which is fetched; of a ``remote`` model its address.
-            type: Loader, such as ``onnx``.
             input: What goes in.
             output: What comes out.
+            type: Loader, such as ``onnx``; None to tell by what is in the file.
             limits: What a prediction may take.
             isolated: Whether it runs in a worker process that can be killed alone.
             description: For people.
@@ -128,7 +129,7 @@ class ModelRegistry(ModelCatalog):
             InputValidationError: Name, version or something else is not allowed, or the version is there already.
             ModelLoadError: The checksum differs, or it does not stand the test.
         """
-        _check_names(name, version)
+        check_names(name, version)
         self._refuse_present(name, version)
         with scratch(self.folder) as part:
             home = part / version
@@ -137,19 +138,22 @@ class ModelRegistry(ModelCatalog):
             if type == "remote":
                 url = str(source)
             else:
-                file, digest = copy_in(_at_hand(source, part), home)
-                if sha256 is not None and digest != sha256.lower():
-                    raise ModelLoadError(f"the SHA-256 of {source} is {digest}, not {sha256}", code="model_tampered")
+                file, digest = copy_in(source, home, sha256)
             try:
                 manifest = Manifest(
-                    name=name, version=version, type=type, file=file, sha256=digest, url=url, input=input,
-                    output=output, limits=limits, isolated=isolated, description=description, created=self._now(),
+                    name=name, version=version, type=type or _type_of(home / file), file=file, sha256=digest, url=url,
+                    input=input, output=output, limits=limits, isolated=isolated, description=description,
+                    created=self._now(),
                 )  # fmt: skip
             except ValidationError as error:
                 raise InputValidationError(f"this is no valid manifest: {problems_of(error)}") from error
             write_json(home / MANIFEST_FILE, manifest)
             if verify:
-                probe(home, manifest)
+                try:
+                    probe(home, manifest)
+                except AIError as error:
+                    error.where.pop("path", None)  # that of the scratch folder, which is gone when this is read
+                    raise
             self._take_in(home, manifest)
         return manifest
 
@@ -293,21 +297,24 @@ class ModelRegistry(ModelCatalog):
         write_json(home / ROLLOUT_FILE, rollout)
 
 
+def _type_of(path: Path) -> str:
+    found = FORMATS[sniff(path)]
+    if not found.model_type:
+        raise InputValidationError(f"this is {found.label}", hint=found.hint or "Say its type, or convert it to ONNX.")
+    return found.model_type
+
+
 def _shape(manifest: Manifest) -> tuple[object, ...]:
     return len(manifest.input.features), manifest.output.kind, manifest.output.classes
 
 
-def _check_names(name: str, version: str) -> None:
+def check_names(name: str, version: str) -> None:
+    """Refuse what cannot be the name of a model, or a version.
+
+    Raises:
+        InputValidationError: Says what is expected.
+    """
     if not NAME.fullmatch(name):
         raise InputValidationError(f"{name[:64]!r} cannot be the name of a model: expected {NAMING}")
     if not VERSION.fullmatch(version):
         raise InputValidationError(f"{version[:64]!r} cannot be a version: expected {VERSIONING}")
-
-
-def _at_hand(source: str | Path, part: Path) -> Path:
-    """Return the path of a file, fetched if need be."""
-    if "://" not in str(source):
-        return Path(source)
-    from bulletproof.models.sources import fetch_model
-
-    return fetch_model(str(source), part)
