@@ -1,6 +1,7 @@
 """The items of a batch: all counted, so many kept."""
 
 from datetime import datetime
+from itertools import count
 
 from bulletproof.pipeline.figures import Figures
 from bulletproof.pipeline.items import ProcessingItem, ProcessingStatus
@@ -22,7 +23,7 @@ class Batch:
         self.batch_id = batch_id
         self.items: list[ProcessingItem] = []
         self.failures: list[ProcessingItem] = []
-        self.kept_chars = 0
+        self.positions = count(2**40)  # for items that stand in no list
         self._known: set[int] | None = None
 
     def add(self, item: ProcessingItem) -> None:

@@ -136,7 +136,5 @@ def about_score(score: float) -> dict[str, Any]:
 
 
 def result_of(url: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Return the result, the usual fields first."""
-    usual = ("final_url", "title", "language", "text_chars", "sentiment", "score")
-    first = {"url": url, "final_url": url} | {name: known.get(name) for name in usual if name in known}
-    return first | {"title": known.get("title"), "language": known.get("language")} | known
+    """Return the result, the fields that every result has first."""
+    return {"url": url, "final_url": url, "title": None, "language": "und"} | known

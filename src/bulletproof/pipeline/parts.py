@@ -1,19 +1,24 @@
 """What the built-in stages work with: made when first needed, closed at the end."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bulletproof.analysis import Analysis, Analyzer, AnalyzerChain, ModelFolder
+from bulletproof.analysis import Analysis, Analyzer, AnalyzerChain, LocalAnalyzer, ModelFolder, PooledAnalyzer
 from bulletproof.fetch import Fetcher, Page, Validators
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline.batching import Batcher
 from bulletproof.pipeline.extraction import Extract, Extractor
 from bulletproof.pipeline.rows import Rows
+from bulletproof.resilience import AdaptiveLimit, AIServiceCircuitBreaker
 from bulletproof.settings import Settings, get_settings
 from bulletproof.store import BatchStore, ResultStore
 
 if TYPE_CHECKING:
     from bulletproof.pipeline.handing import Content
+
+T = TypeVar("T")
 
 
 class Parts:
@@ -26,7 +31,9 @@ class Parts:
         analyzer: Analyses; by default the chain of the settings.
         store: Keeps the results; by default the database of the settings.
         fetching: Options that win over the settings.
-        batch: Texts and results handled together at most.
+        concurrency: Items at the same time.
+        careful: Whether calls to an AI service are limited here; else ``borne`` is used around them.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -38,12 +45,19 @@ class Parts:
         analyzer: Analyzer | None,
         store: BatchStore | ResultStore | None,
         fetching: Mapping[str, Any],
-        batch: int,
+        concurrency: int,
+        careful: Callable[[], bool],
+        clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._monitor = monitor
         self._fetching = fetching
-        self._batch = batch
+        self._concurrency = concurrency
+        self._careful = careful
+        self.limit = AdaptiveLimit(
+            "AI analysis", initial=concurrency, max_limit=concurrency, max_queued=concurrency, clock=clock
+        )
+        self._threads: ThreadPoolExecutor | None = None
         self._given_fetcher, self._given_analyzer = fetcher, analyzer
         self._fetcher, self._analyzer = fetcher, analyzer
         self._given_store = BatchStore(store.access) if isinstance(store, ResultStore) else store
@@ -90,14 +104,28 @@ class Parts:
         return self._rows
 
     @property
-    def is_local(self) -> bool:
-        """Whether texts are analysed on this machine, so that there is no service to be careful with."""
-        return self._given_analyzer is None and not self.settings.llm_configured
+    def threads(self) -> ThreadPoolExecutor:
+        """Threads for plain functions."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="bulletproof-pipeline")
+        return self._threads
 
-    def breakers(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the figures of the breakers inside the parts, by name."""
+    async def borne(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Make a call as soon as the AI service bears one more."""
+        entry = await self.limit.enter_async()
+        failure: BaseException | None = None
+        try:
+            return await call(*args)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self.limit.leave(entry, failure)
+
+    def breakers(self) -> list[AIServiceCircuitBreaker]:
+        """Return the breakers inside the parts."""
         found = [getattr(self._analyzer, "breaker", None), self._store.access.breaker if self._store else None]
-        return [(breaker.service_name, breaker.get_metrics()) for breaker in found if breaker is not None]
+        return [breaker for breaker in found if breaker is not None]
 
     async def get(self, url: str, previous: Mapping[str, Any] | None) -> Page:
         """Download a page, or learn that it is still the one that an earlier result is about."""
@@ -121,7 +149,10 @@ class Parts:
     async def analyze(self, text: str) -> tuple[Analysis, str | None]:
         """Analyse a text among others; with the code of what kept the analyzer asked from answering, if anything."""
         if self._texts is None:
-            self._texts = Batcher(self._analyze, size=self._batch)
+            local = _is_local(self.analyzer)
+            work = self._analyze if local or not self._careful() else partial(self.borne, self._analyze)
+            # A service answers several batches at a time; what is worked out here would only wait for itself.
+            self._texts = Batcher(work, size=2 * self._concurrency, parallel=1 if local else self._concurrency)
         return await self._texts.submit(text[: self.settings.max_text_chars])
 
     async def _analyze(self, texts: list[str]) -> list[tuple[Analysis, str | None]]:
@@ -137,6 +168,9 @@ class Parts:
         extractor, self._extractor = self._extractor, None
         fetcher, self._fetcher = self._fetcher, self._given_fetcher
         analyzer, self._analyzer = self._analyzer, self._given_analyzer
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
         for batching in (texts, rows):
             if batching is not None:
                 await batching.aclose()
@@ -148,3 +182,9 @@ class Parts:
             await fetcher.aclose()
         if analyzer is not None and analyzer is not self._given_analyzer:
             await analyzer.aclose()
+
+
+def _is_local(analyzer: Analyzer) -> bool:
+    """Tell whether texts are analysed on this machine."""
+    inner = getattr(analyzer, "primary", analyzer)
+    return inner is None or isinstance(inner, LocalAnalyzer | PooledAnalyzer)

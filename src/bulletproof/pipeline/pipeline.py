@@ -1,40 +1,36 @@
 """A batch of URLs: downloaded, read, analysed and stored, whatever fails on the way."""
 
-import asyncio
-import inspect
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 from bulletproof.analysis import Analyzer
-from bulletproof.errors import InputValidationError, StoreError, classify
-from bulletproof.fetch import Fetcher, Page
-from bulletproof.fetch.address import parse
+from bulletproof.errors import AIError, InputValidationError, StoreError, classify
+from bulletproof.errors.text import one_line
+from bulletproof.fetch import Fetcher
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.figures import Figures
-from bulletproof.pipeline.handing import Carried, Content, Score, Text, about_page, about_score, about_text, result_of
-from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.handing import Carried, Content, Score, Text
+from bulletproof.pipeline.intake import Intake
+from bulletproof.pipeline.items import STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.parts import Parts
 from bulletproof.pipeline.queue import Kind, WorkQueue
 from bulletproof.pipeline.report import StatusReport
 from bulletproof.pipeline.retries import checked_policies, retries_allowed
-from bulletproof.pipeline.rows import GOES_ON, RowKey
+from bulletproof.pipeline.rows import RowKey
 from bulletproof.pipeline.runner import Runner, current
 from bulletproof.pipeline.scheduler import OnDone, Scheduler, Wait
-from bulletproof.pipeline.seen import SeenUrls
-from bulletproof.pipeline.source import UrlSource, each, expected, is_at_hand, pieces
-from bulletproof.resilience import AdaptiveLimit, BreakerRegistry, CircuitConfig, CircuitState, RetryPolicy
+from bulletproof.pipeline.source import UrlSource, each, expected
+from bulletproof.pipeline.steps import Steps
+from bulletproof.resilience import BreakerRegistry, CircuitConfig, CircuitState, RetryPolicy
 from bulletproof.resilience.pausing import Sleep, pause_async
 from bulletproof.settings import Settings
 from bulletproof.store import BatchStore, ResultStore
-
-T = TypeVar("T")
 
 # Soon asked again, then more and more rarely; one success is enough. Twenty failures in a row are no bad luck.
 HOST_CIRCUIT = CircuitConfig(
@@ -43,7 +39,7 @@ HOST_CIRCUIT = CircuitConfig(
 SERVICE_CIRCUIT = replace(HOST_CIRCUIT, failure_threshold=50)
 _KEPT_CHARS = 64 * 2**20
 _SHOWN_BREAKERS = 50
-_METHODS = ("download_content", "extract_text", "analyze_sentiment")
+_ASK_AGAIN = 2.0
 
 
 def _utc_now() -> datetime:
@@ -74,7 +70,6 @@ class AIProcessingPipeline:
         patience: Seconds after which items no longer wait for a host or service that stays down, but fail; a tenth of
             it where it never worked. For the default store there is no such limit.
         max_pending: Items that are held at the same time; more are taken from the source when there is room.
-        user_agent: What downloads call themselves.
         settings: By default those of the environment.
         monitor: Told of every failure, under the name of the stage; by default the one of this process.
         clock: Monotonic seconds.
@@ -112,7 +107,6 @@ class AIProcessingPipeline:
         circuits: CircuitConfig | None = None,
         patience: float = 300.0,
         max_pending: int = 10_000,
-        user_agent: str | None = None,
         settings: Settings | None = None,
         monitor: AIErrorMonitor | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -130,9 +124,7 @@ class AIProcessingPipeline:
         self.breakers = BreakerRegistry(
             lambda name: circuits or (HOST_CIRCUIT if name.startswith("host:") else SERVICE_CIRCUIT), clock=clock
         )
-        self._max_retries = retries_allowed(retry_policies)
         self._max_pending = max(max_pending, max_concurrent)
-        self._languages = frozenset(languages) if languages is not None else None
         self._clock, self._now = clock, now
         fetching: dict[str, Any] = {
             "allow_hosts": tuple(allow_hosts), "allow_ports": tuple(allow_ports), "respect_robots": respect_robots,
@@ -144,11 +136,10 @@ class AIProcessingPipeline:
             fetcher=fetcher,
             analyzer=analyzer,
             store=store,
-            fetching=fetching if user_agent is None else fetching | {"user_agent": user_agent},
-            batch=2 * max_concurrent,
-        )
-        self._borne = AdaptiveLimit(
-            "AI analysis", initial=max_concurrent, max_limit=max_concurrent, max_queued=max_concurrent, clock=clock
+            fetching=fetching,
+            concurrency=max_concurrent,
+            careful=lambda: not self.overrides("analyze_sentiment"),
+            clock=clock,
         )
         self._queue: WorkQueue[Any] = WorkQueue(
             lane_limit=max_concurrent if host_concurrency is None else host_concurrency, lane_delay=host_delay
@@ -157,18 +148,19 @@ class AIProcessingPipeline:
             lambda item, leave: self._runner.run(self._batch, item, leave),
             self._admit,
             queue=self._queue,
-            limit=lambda: self._borne.limit,
-            held=lambda: self._batch.kept_chars > _KEPT_CHARS,
+            limit=lambda: self.max_concurrent,
+            max_kept=_KEPT_CHARS,
             clock=clock,
             sleep=sleep,
         )
+        steps = Steps(self, self._parts, languages)
         self._runner = Runner(
-            {"download": self._download, "extract": self._extract, "analyze": self._analyze, "store": self._store},
+            {stage: getattr(steps, stage) for stage in STAGES},
             policies=self.retry_policies,
             breakers=self.breakers,
             queue=self._queue,
             patience=patience,
-            waits_for_store=lambda: not self._is_own("store_result"),
+            waits_for_store=lambda: not self.overrides("store_result"),
             monitor=self.monitor,
             logger=self.logger,
             clock=clock,
@@ -176,7 +168,12 @@ class AIProcessingPipeline:
             now=now,
         )
         self._sleep = sleep
-        self._stopped: set[str] = set()
+        self._intake = Intake(
+            self._parts,
+            any_scheme=lambda: self.overrides("download_content"),
+            max_retries=retries_allowed(retry_policies),
+            logger=self.logger,
+        )
         self._users = 0
         self._batch = Batch(Figures(clock))
 
@@ -248,8 +245,7 @@ class AIProcessingPipeline:
             StoreError: The database cannot be used.
         """
         async with self._open():
-            status = await self._parts.rows.save(item, self._batch, ProcessingStatus.SUCCESS)
-            self._heard(item, status)
+            await self._parts.rows.save(item, self._batch, ProcessingStatus.SUCCESS)
         return True
 
     # Items and batches.
@@ -305,11 +301,11 @@ class AIProcessingPipeline:
         """
         if self.durable:
             async with self._open():
-                made = await self._parts.store.create(self._spelt(urls))
+                made = await self._parts.store.create(self._intake.spelt(urls))
                 return await self.resume(made.id)
         self._begin(expected(urls))
         async with self._open():
-            await self.process_items(self._items_of(urls))
+            await self.process_items(self._intake.items(urls, recall=self._may_recall))
             if self._batch.batch_id is not None:
                 await self._finish(self._batch.batch_id)
         return self._ended()
@@ -333,16 +329,30 @@ class AIProcessingPipeline:
         self._begin(None)
         async with self._open():
             store = self._parts.store
-            if self._batch.batch_id is None:
-                self._batch.batch_id = batch_id
-            if (await store.batch(batch_id)).status == "queued":
+            self._batch.batch_id = batch_id
+            if (await store.batch(batch_id)).status != "complete":
                 await store.set_status(batch_id, "running")
-            await self.process_items(self._open_items(batch_id, chunks))
+            await self.process_items(self._intake.open_items(batch_id, chunks, recall=self._may_recall))
             await self._finish(batch_id)
             counts = await store.counts(batch_id)
         report = self._ended()
         report["stored"] = counts.by_status
         return report
+
+    async def recall(self, items: Sequence[ProcessingItem], *, owner: str | None = None) -> None:
+        """Give items what earlier runs made of their pages, to be asked whether it still holds.
+
+        Args:
+            items: Items that are not begun.
+            owner: Whose runs.
+        """
+        if self._may_recall:
+            async with self._open():
+                await self._intake.recall(items, owner=owner)
+
+    def overrides(self, method: str) -> bool:
+        """Tell whether a stage method is not the one of this class."""
+        return getattr(getattr(self, method), "__func__", None) is not getattr(AIProcessingPipeline, method)
 
     def get_status_report(self) -> StatusReport:
         """Return how the latest batch stands; at any time, from any thread.
@@ -351,11 +361,12 @@ class AIProcessingPipeline:
             The figures; ``str()`` of it is a table to read.
         """
         breakers = {
-            name: metrics
-            for name, metrics in sorted(
-                (*self.breakers.get_metrics().items(), *self._parts.breakers()), key=lambda one: -one[1]["failures"]
+            metrics["service"]: metrics
+            for metrics in sorted(
+                (breaker.get_metrics() for breaker in (*self._runner.troubled.values(), *self._parts.breakers())),
+                key=lambda metrics: (metrics["state"] == CircuitState.CLOSED.value, -metrics["failures"]),
             )[:_SHOWN_BREAKERS]
-            if metrics["failures"] or metrics["state"] != CircuitState.CLOSED.value
+            if metrics["failures"]
         }
         failed = [
             {"url": item.url, "stage": item.stage, "code": item.code, "error_type": item.error_type,
@@ -364,7 +375,7 @@ class AIProcessingPipeline:
         ]  # fmt: skip
         figures = self._batch.figures.as_dict()
         values = figures | {
-            "concurrency": self._borne.limit,
+            "concurrency": self._parts.limit.limit,
             "waiting": self._queue.parked(self._scheduler.now()),
             "breakers": breakers,
             "failed_items": failed,
@@ -381,6 +392,11 @@ class AIProcessingPipeline:
         await self._let_go()
 
     # Inside.
+
+    @property
+    def _may_recall(self) -> bool:
+        """Whether earlier results were made as they would be made now."""
+        return not any(self.overrides(name) for name in ("download_content", "extract_text", "analyze_sentiment"))
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
@@ -413,99 +429,19 @@ class AIProcessingPipeline:
         except StoreError as error:
             self.logger.warning("batch %s is not marked as complete: %s", batch_id, classify(error).code)
 
-    async def _spelt(self, urls: UrlSource) -> AsyncIterator[str]:
-        async for piece in pieces(urls):
-            for url in piece:
-                try:
-                    yield self._place(str(url))[1]
-                except InputValidationError:
-                    yield str(url)
-
-    async def _open_items(self, batch_id: str, chunks: Collection[int] | None) -> AsyncIterator[ProcessingItem]:
-        async for items in self._parts.rows.open_items(batch_id, chunks, self._max_retries):
-            await self.recall(items)
-            for item in items:
-                if batch_id in self._stopped:
-                    return
-                yield item
-
-    async def _items_of(self, urls: UrlSource) -> AsyncIterator[ProcessingItem]:
-        seen = SeenUrls()
-        number = 0
-        async for piece in pieces(urls):
-            items = [
-                url if isinstance(url, ProcessingItem) else ProcessingItem(str(url), max_retries=self._max_retries)
-                for url in piece
-            ]
-            if is_at_hand(urls):
-                await self.recall(items)
-            for item in items:
-                item.key = number if item.key is None else item.key
-                number += 1
-                try:
-                    lane, address = self._place(item.url)
-                except InputValidationError:
-                    address = ""  # _admit says so
-                else:
-                    item.carry = Carried(lane)
-                if address and not item.is_done and not seen.add(address):
-                    self._batch.figures.duplicates += 1
-                    item.stage, item.code = DONE, "duplicate"
-                    item.result = {"url": item.url, "duplicate_of": address}
-                    item.move(ProcessingStatus.SUCCESS, self._now())
-                yield item
-
-    async def recall(self, items: Sequence[ProcessingItem], *, owner: str | None = None) -> None:
-        """Give items what earlier runs made of their pages, to be asked whether it still holds.
-
-        Args:
-            items: Items that are not begun.
-            owner: Whose runs.
-        """
-        if any(self._is_own(name) for name in _METHODS):
-            return
-        try:
-            earlier = await self._parts.store.earlier_results([item.url for item in items], owner=owner)
-        except StoreError as error:
-            self.logger.warning("pages are fetched without asking what has changed: %s", classify(error).code)
-            return
-        name = self._parts.analyzer.name if earlier else ""
-        for item in items:
-            found = earlier.get(item.url)
-            if found is not None and item.result is None and found.get("analyzer") == name and "degraded" not in found:
-                item.result = found
-
-    def _place(self, url: str) -> tuple[str, str]:
-        """Return the lane of a URL, and how it is spelt.
-
-        Raises:
-            InputValidationError: It is none.
-        """
-        try:
-            address = parse(url)
-        except InputValidationError:
-            # A download of somebody's own may know other schemes.
-            parts = urlsplit(url) if self._is_own("download_content") else None
-            if parts is None or not parts.scheme or not parts.netloc or parts.scheme in ("http", "https"):
-                raise
-            return f"host:{parts.netloc}", url
-        return f"host:{address.site}", str(address)
-
-    def _is_own(self, stage: str) -> bool:
-        """Tell whether a stage method was overridden."""
-        return getattr(getattr(self, stage), "__func__", None) is not getattr(AIProcessingPipeline, stage)
-
     def _admit(self, item: ProcessingItem) -> Wait | None:
-        if not item.is_done:
+        if item.code == "duplicate":
+            self._batch.figures.duplicates += 1
+            item.move(ProcessingStatus.SUCCESS, self._now())
+        elif not item.is_done:
             item.stage = STAGES[0]
-            if not item.history:
-                item.move(ProcessingStatus.PENDING, self._now())
+            item.move(ProcessingStatus.PENDING, self._now())
         self._batch.add(item)
         if item.is_done:
             return None
         if not isinstance(item.carry, Carried):
             try:
-                item.carry = Carried(self._place(item.url)[0])
+                item.carry = Carried(self._intake.place(item.url)[0])
             except InputValidationError as error:
                 self._runner.report(item, classify(error))
                 self._runner.fail(self._batch, item, classify(error))
@@ -515,89 +451,17 @@ class AIProcessingPipeline:
 
     async def _keep(self, item: ProcessingItem) -> None:
         """Save how an item ended, where the store stage did not."""
-        own = self._is_own("store_result")
-        if own if not isinstance(item.key, RowKey) else (item.status is ProcessingStatus.SUCCESS and not own):
-            return
-        if item.code == "duplicate":
+        ours, stored = not self.overrides("store_result"), item.status is ProcessingStatus.SUCCESS
+        if item.code == "duplicate" or (stored if ours else not isinstance(item.key, RowKey)):
             return
         while True:
             try:
-                self._heard(item, await self._parts.rows.save(item, self._batch, item.status))
-            except StoreError as error:
-                diagnosis = classify(error)
-                if not diagnosis.retryable:
-                    raise
-                self.logger.warning("the store is down (%s): what failed waits to be stored", diagnosis.code)
-                await pause_async(diagnosis.retry_after or 2.0, self._sleep)
+                await self._parts.rows.save(item, self._batch, item.status)
+            except AIError as error:
+                found = classify(error)
+                self.logger.warning("how %s ended is not stored yet: %s", one_line(item.url, limit=200), found.code)
+                if not found.retryable:
+                    return
+                await pause_async(found.retry_after or _ASK_AGAIN, self._sleep)
             else:
                 return
-
-    def _heard(self, item: ProcessingItem, status: str) -> None:
-        """Take note of what has become of a batch meanwhile."""
-        if status not in GOES_ON and isinstance(item.key, RowKey):
-            self._stopped.add(item.key.batch_id)
-
-    async def _download(self, item: ProcessingItem, carried: Carried) -> str | None:
-        content = _expect(str, await _call(self.download_content, item.url), "download_content")
-        page: Page | None = getattr(content, "page", None)
-        if page is not None and page.not_modified and carried.previous is not None:
-            item.result = carried.previous | {"not_modified": True}
-            carried.next(None)
-            return "store"
-        carried.known |= about_page(content)
-        carried.next(content)
-        return None
-
-    async def _extract(self, item: ProcessingItem, carried: Carried) -> None:
-        text = _expect(str, await _call(self.extract_text, carried.value), "extract_text")
-        if not text.strip():
-            raise InputValidationError("no text was found in the document", code="empty_text", url=item.url)
-        carried.known |= about_text(text)
-        carried.next(text)
-
-    async def _analyze(self, item: ProcessingItem, carried: Carried) -> None:
-        if not self._is_own("analyze_sentiment") and self._parts.is_local:
-            score = await self.analyze_sentiment(carried.value or "")
-        else:
-            entry = await self._borne.enter_async()
-            ended: BaseException | None = None
-            try:
-                score = await _call(self.analyze_sentiment, carried.value)
-            except BaseException as error:
-                ended = error
-                raise
-            finally:
-                self._borne.leave(entry, ended)
-        known = about_score(score)
-        language = known.get("language") or carried.known.get("language")
-        if self._languages is not None and language not in (None, "und", *self._languages):
-            raise InputValidationError(
-                f"the text is in the language {language!r}; those allowed are {', '.join(sorted(self._languages))}",
-                code="unsupported_language",
-                url=item.url,
-            )
-        if known["language"] == "und" if "language" in known else False:
-            known["language"] = language
-        carried.known |= known
-        self._batch.figures.degraded += "degraded" in known
-        item.result = result_of(item.url, carried.known)
-        carried.next(None)
-
-    async def _store(self, item: ProcessingItem, carried: Carried) -> None:
-        if await _call(self.store_result, item) is False:
-            raise StoreError("store_result returned False: the result was not stored", url=item.url)
-        carried.next(None)
-
-
-async def _call(stage: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a stage method; a plain function runs in a thread, so that the others go on."""
-    if inspect.iscoroutinefunction(stage):
-        return await stage(argument)
-    result = await asyncio.to_thread(stage, argument)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _expect(kind: type[T], value: Any, stage: str) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{stage} returned {type(value).__name__}; it must return {kind.__name__}")
-    return value

@@ -1,9 +1,9 @@
 """What to do next: plain bookkeeping, without I/O, waiting or a clock of its own."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
@@ -163,22 +163,25 @@ class WorkQueue(Generic[T]):
         """Return how much waits in each lane that is parked."""
         return {lane.name: sum(map(len, lane.waiting)) for lane in self._lanes.values() if lane.parked_until > now}
 
-    def clear(self) -> None:
-        """Forget everything that waits, and which lanes are parked."""
+    def discard(self, unwanted: Callable[[T], bool], now: float) -> None:
+        """Throw out what waits and is not wanted any more."""
         for lane in list(self._lanes.values()):
             for waiting in lane.waiting:
-                waiting.clear()
-            lane.parked_until = lane.free_at = -math.inf
-            lane.reminder = None
-            self._forget(lane, 0.0)
-        self._size = 0
+                kept = [entry for entry in waiting if not unwanted(entry.item)]
+                if len(kept) < len(waiting):
+                    self._size -= len(waiting) - len(kept)
+                    waiting[:] = kept
+                    heapify(waiting)
+            self._offer(lane, now)
+            self._forget(lane, now)
+
+    def clear(self) -> None:
+        """Forget everything, parked lanes too; nothing may run."""
+        self._lanes.clear()
         self._reminders.clear()
         for heap in self._ready:
             heap.clear()
-
-    def __iter__(self) -> Iterator[T]:
-        """Go through all that waits, in no order."""
-        return (entry.item for lane in self._lanes.values() for waiting in lane.waiting for entry in waiting)
+        self._size = 0
 
     def _lane(self, name: str) -> _Lane[T]:
         lane = self._lanes.get(name)

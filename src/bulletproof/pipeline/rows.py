@@ -8,6 +8,7 @@ from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.batching import Batcher
 from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
 from bulletproof.store import BatchStore, ItemRow
+from bulletproof.store.batch_records import host_of
 
 GOES_ON = ("queued", "running")
 """Statuses of a batch that is worked on."""
@@ -27,14 +28,17 @@ class Rows:
     Args:
         store: The store.
         size: Items in one transaction at most.
+
+    ``stopped`` are the batches that were found paused, cancelled or complete when an item was saved.
     """
 
     def __init__(self, store: BatchStore, *, size: int = 200) -> None:
         self._store = store
         self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=size)
         self._making = asyncio.Lock()
+        self.stopped: set[str] = set()
 
-    async def save(self, item: ProcessingItem, batch: Batch, status: ProcessingStatus) -> str:
+    async def save(self, item: ProcessingItem, batch: Batch, status: ProcessingStatus) -> None:
         """Save an item with a status.
 
         Args:
@@ -42,18 +46,17 @@ class Rows:
             batch: The batch of items that have no row yet; it is made in the store when the first of them is saved.
             status: What the row says.
 
-        Returns:
-            The status of the item's batch.
-
         Raises:
             StoreError: The database cannot be used.
         """
         key = item.key
         if not isinstance(key, RowKey):
+            position = key if isinstance(key, int) else next(batch.positions)
             async with self._making:
                 if batch.batch_id is None:
-                    batch.batch_id = (await self._store.create([])).id
-            key = item.key = RowKey(batch.batch_id, ItemRow(position=key if isinstance(key, int) else 0, url=item.url))
+                    made = await self._store.create([], options={"made_by": "process_batch"})
+                    batch.batch_id = (await self._store.set_status(made.id, "running")).id
+            key = RowKey(batch.batch_id, ItemRow(position=position, url=item.url, host=host_of(item.url)))
         row = replace(
             key.row,
             status=status.value,
@@ -64,12 +67,14 @@ class Rows:
         )  # fmt: skip
         if status is ProcessingStatus.SUCCESS:
             row.code = row.error = row.hint = None
-        return await self._batcher.submit((key.batch_id, row))
+        if await self._batcher.submit((key.batch_id, row)) not in GOES_ON:
+            self.stopped.add(key.batch_id)
 
     async def open_items(
         self, batch_id: str, chunks: Collection[int] | None, max_retries: int
     ) -> AsyncIterator[list[ProcessingItem]]:
         """Yield the items of a batch that are not done, chunk by chunk."""
+        self.stopped.discard(batch_id)
         for chunk in await self._store.open_chunks(batch_id):
             if chunks is None or chunk in chunks:
                 yield [

@@ -21,6 +21,7 @@ from bulletproof.resilience import AIServiceCircuitBreaker, BreakerRegistry, Cir
 Stage = Callable[[ProcessingItem, Carried], Awaitable[str | None]]
 NEXT = dict(zip(STAGES, (*STAGES[1:], DONE), strict=True))
 _DOWNLOAD = STAGES[0]
+_TROUBLED = 1000
 _ASK_AGAIN = 2.0  # seconds, when nobody says when a service that is down may be asked again
 
 current: ContextVar[ProcessingItem | None] = ContextVar("bulletproof_item", default=None)
@@ -43,6 +44,8 @@ class Runner:
         clock: Monotonic seconds.
         time: The scheduler's time.
         now: The present moment.
+
+    ``troubled`` are the breakers that saw a failure, by name, at most a thousand.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Runner:
         self._time = time
         self._now = now
         self._down: dict[str, float] = {}
+        self.troubled: dict[str, AIServiceCircuitBreaker] = {}
 
     def begin(self) -> None:
         """Forget what was down."""
@@ -90,7 +94,6 @@ class Runner:
         """
         current.set(item)
         carried: Carried = item.carry
-        batch.kept_chars -= carried.size
         in_place = True
         try:
             while item.stage != DONE:
@@ -108,6 +111,7 @@ class Runner:
         except asyncio.CancelledError:
             batch.move(item, ProcessingStatus.PENDING, self._now())
             raise
+        batch.figures.degraded += "degraded" in (item.result or ())
         item.error = item.code = item.hint = item.error_type = item.not_before = item.carry = None
         batch.move(item, ProcessingStatus.SUCCESS, self._now())
         return None
@@ -138,10 +142,8 @@ class Runner:
         )  # fmt: skip
 
     def _waits(self, batch: Batch, item: ProcessingItem, wait: Wait) -> Wait:
-        batch.kept_chars += item.carry.size
-        if item.status is not ProcessingStatus.PENDING:
-            batch.move(item, ProcessingStatus.RETRYING, self._now())
-        return wait
+        batch.move(item, ProcessingStatus.RETRYING, self._now())
+        return wait._replace(size=item.carry.size)
 
     async def _attempt(self, batch: Batch, item: ProcessingItem, stage: str, lane: str) -> None:
         """Run a stage once; when it succeeds the item is at the next one."""
@@ -161,7 +163,7 @@ class Runner:
                 following = await self._stages[stage](item, carried)
         except BaseException as error:
             if breaker is not None:
-                _judge(breaker, ticket, error)
+                self._judge(breaker, ticket, error)
             raise
         finally:
             seconds = self._clock() - started
@@ -237,6 +239,18 @@ class Runner:
         carried.waited = wait
         return wait, ""
 
+    def _judge(self, breaker: AIServiceCircuitBreaker, ticket: Any, error: BaseException) -> None:
+        """Hand a ticket back; one call made for many items failed once, however many of them are told of it."""
+        told = error.__dict__.setdefault("_bulletproof_told", set())
+        if id(breaker) in told:
+            breaker.withdraw(ticket)
+            return
+        told.add(id(breaker))
+        breaker.failed(ticket, error)
+        self.troubled[breaker.service_name] = breaker
+        if len(self.troubled) > _TROUBLED:
+            del self.troubled[next(iter(self.troubled))]
+
     def _may_wait(self, lane: str, now: float) -> bool:
         """Tell whether there is hope for a lane that is down."""
         worked = self._breakers.get(lane).get_metrics()["successes"] > 0
@@ -256,13 +270,3 @@ class Runner:
 def _note(item: ProcessingItem, diagnosis: Diagnosis) -> None:
     item.error, item.code, item.hint = diagnosis.details, diagnosis.code, diagnosis.hint
     item.error_type = str(diagnosis.error_type)
-
-
-def _judge(breaker: AIServiceCircuitBreaker, ticket: Any, error: BaseException) -> None:
-    """Hand a ticket back; one call made for many items failed once, however many of them are told of it."""
-    told = error.__dict__.setdefault("_bulletproof_told", set())
-    if id(breaker) in told:
-        breaker.withdraw(ticket)
-    else:
-        told.add(id(breaker))
-        breaker.failed(ticket, error)

@@ -16,11 +16,12 @@ _BREATH = 64  # items taken in before others on the event loop get their turn
 
 
 class Wait(NamedTuple):
-    """What becomes of an item that is not done: it waits in a lane until it is due."""
+    """What becomes of an item that is not done: it waits in a lane until it is due; so much is kept for it."""
 
     lane: str
     kind: Kind
     due: float = 0.0
+    size: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +49,7 @@ class _Work:
     job: _Job
     item: ProcessingItem
     lane: str | None = None  # where it holds a place
+    size: int = 0
 
 
 class Scheduler:
@@ -59,7 +61,7 @@ class Scheduler:
         admit: Prepares a new item and returns where it waits; None when it is done already.
         queue: Decides what comes next.
         limit: Items that may run at the same time, asked each time.
-        held: Whether nothing but ``LATER`` work may be started now.
+        max_kept: What may be kept for items that wait; when it is more, only ``LATER`` work is started.
         clock: Monotonic seconds.
         sleep: Waits so many seconds.
     """
@@ -71,7 +73,7 @@ class Scheduler:
         *,
         queue: WorkQueue[Any],
         limit: Callable[[], int],
-        held: Callable[[], bool],
+        max_kept: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Sleep | None = None,
     ) -> None:
@@ -80,7 +82,8 @@ class Scheduler:
         self._run = run
         self._admit = admit
         self._limit = limit
-        self._held = held
+        self._max_kept = max_kept
+        self._kept = 0
         self._clock = clock
         self._sleep = sleep
         self._jobs: set[_Job] = set()
@@ -116,29 +119,27 @@ class Scheduler:
             await job.over
         finally:
             self._jobs.discard(job)
-            if not self._jobs:
-                self.queue.clear()
-                if self._timer is not None:
-                    self._timer[1].cancel()
-                    job.tasks.add(self._timer[1])
-                    self._timer = None
+            self.queue.discard(partial(self._drop, job), self.now())
             tasks = {feeder, *job.tasks}
+            if not self._jobs and self._timer is not None:
+                tasks.add(self._timer[1])
+                self._timer = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._jobs:
+                self.queue.clear()
 
     def pump(self) -> None:
         """Start what may be started, and see to it that the next one that is due is not forgotten."""
         now = self.now()
         while self.running < self._limit():
-            entry = self.queue.pop(now, later_only=self._held())
+            entry = self.queue.pop(now, later_only=self._kept > self._max_kept)
             if entry is None:
                 break
             work: _Work = entry.item
-            if work.job not in self._jobs:
-                self.queue.leave(entry.lane, now)
-                continue
-            work.lane = entry.lane
+            self._kept -= work.size
+            work.lane, work.size = entry.lane, 0
             self.running += 1
             task = asyncio.create_task(self._work(work))
             work.job.tasks.add(task)
@@ -172,8 +173,10 @@ class Scheduler:
         try:
             wait = await self._run(work.item, partial(self._release, work))
             self._leave(work)
-            if wait is not None:
+            if wait is not None and job in self._jobs:
                 self._put(work, wait, pump=False)
+            elif wait is not None:
+                return
             else:
                 await self._end(job, work.item)
         except Exception as error:  # noqa: BLE001 -- raised by process()
@@ -191,8 +194,15 @@ class Scheduler:
         job.room.set()
         job.settle()
 
+    def _drop(self, job: _Job, work: _Work) -> bool:
+        if work.job is not job:
+            return False
+        self._kept -= work.size
+        return True
+
     def _put(self, work: _Work, wait: Wait, *, pump: bool = True) -> None:
-        priority = work.item.priority
+        priority, work.size = work.item.priority, wait.size
+        self._kept += wait.size
         self.queue.put(work, wait.lane, now=self.now(), kind=wait.kind, due=wait.due, priority=priority)
         if pump:
             self.pump()
