@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bulletproof._version import __version__
 from bulletproof.cli import classify as classify_cli
-from bulletproof.cli import dashboard, doctor, keys, models, process, serve, stress
+from bulletproof.cli import dashboard, doctor, keys, models, process, serve, stress, worker
 from bulletproof.errors import AIError, ConfigurationError, InputValidationError, classify
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("process")(process.process)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.keys, name="keys")

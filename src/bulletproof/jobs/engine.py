@@ -343,9 +343,9 @@ class BatchJobs:
 def default_pipeline(settings: Settings, store: BatchStore, monitor: AIErrorMonitor | None) -> AIProcessingPipeline:
     """Make a pipeline as the settings say."""
     return AIProcessingPipeline(
-        max(1, settings.batch_concurrency), allow_hosts=settings.fetch_allow_hosts, allow_ports=settings.fetch_allow_ports,
-        respect_robots=settings.fetch_respect_robots, user_agent=settings.fetch_user_agent, store=store,
-        settings=settings, monitor=monitor,
+        max(1, settings.batch_concurrency), allow_hosts=settings.fetch_allow_hosts,
+        allow_ports=settings.fetch_allow_ports, respect_robots=settings.fetch_respect_robots,
+        store=store, settings=settings, monitor=monitor,
     )  # fmt: skip
 
 

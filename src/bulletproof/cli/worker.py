@@ -1,0 +1,54 @@
+"""``bulletproof worker``: works on batches and uploads without HTTP."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from bulletproof.errors import ConfigurationError
+from bulletproof.settings import load_settings
+
+
+def worker(
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="URLs at the same time. [default: $BULLETPROOF_BATCH_CONCURRENCY or 16]"),
+    ] = None,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds for what is under way when it is told to stop.")] = 20.0,
+) -> None:
+    """Work on batches of URLs and on uploads that wait, beside the service and other workers on the same database.
+
+    Start as many as there are cores, on as many machines as you like (with PostgreSQL). SIGTERM or Ctrl-C hands back
+    what is under way; one that is killed loses nothing: others take up what it had.
+    """
+    settings = load_settings(**({"batch_concurrency": concurrency} if concurrency is not None else {}))
+    if not settings.batch_concurrency:
+        raise ConfigurationError(
+            "BULLETPROOF_BATCH_CONCURRENCY is 0: a worker would do nothing", hint="bulletproof worker --concurrency 16"
+        )
+    try:
+        from bulletproof.service.logs import configure_logs
+        from bulletproof.service.sharing import shared_memory
+    except ImportError as error:
+        raise ConfigurationError(
+            "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
+        ) from error
+    from bulletproof.jobs import BatchJobs
+    from bulletproof.jobs.worker import run_until_told
+    from bulletproof.monitor import AIErrorMonitor
+    from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers
+    from bulletproof.store import BatchStore, ResultStore
+
+    configure_logs(settings)
+
+    async def work() -> None:
+        monitor = AIErrorMonitor()
+        analyzer = default_analyzer(settings, monitor, workers=door_workers())
+        async with AIDataProcessor(settings=settings, analyzer=analyzer, monitor=monitor) as processor:
+            store = processor.store
+            assert isinstance(store, ResultStore)
+            async with shared_memory(processor):
+                jobs = BatchJobs(settings, store=BatchStore(store.access), monitor=monitor)
+                await run_until_told(jobs, drain_seconds=drain)
+
+    asyncio.run(work())
