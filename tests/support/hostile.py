@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,13 @@ class Hostile:
 
 
 class WhoAmI(Hostile):
-    """Answers the number of the process that it runs in."""
+    """Answers the number of the process that it runs in; leaves it in a file, for the time that it will not answer."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
     def predict(self, rows: Any) -> Any:
+        self.file.write_text(str(os.getpid()))
         super().predict(rows)
         return np.full(len(rows), float(os.getpid()))
 

@@ -20,6 +20,7 @@ from bulletproof.workers import WorkerPool
 
 Rows = NDArray[np.float64]
 
+_LIBRARIES = {"onnx": ("onnxruntime",), "sklearn": ("joblib", "sklearn.utils.validation")}
 
 def places_of(manifest: Manifest) -> int:
     """Return how many runs of an isolated model can be under way at the same time: more than cores gain nothing."""
@@ -47,6 +48,7 @@ class IsolatedRunner:
             name=self._name,
             initializer=partial(_load, folder, manifest),
             memory_bytes=manifest.limits.memory_bytes,
+            preload=(__name__, *_LIBRARIES.get(manifest.type, ())),
         )
 
     async def open(self) -> None:

@@ -79,7 +79,6 @@ class Lane:
             self._waiting -= 1
         failure: BaseException | None = None
         goes_on: list[asyncio.Future[Outputs]] = []
-        began = self._clock()
         try:
             outputs = await self._run(rows, goes_on.append)
             return answers_of(outputs, len(rows), self.manifest.output)
@@ -87,8 +86,6 @@ class Lane:
             failure = error
             raise
         finally:
-            took = self._clock() - began
-            self._usual = took if not self._usual else self._usual + _WEIGHT * (took - self._usual)
             self._leave(entry, failure, goes_on)
 
     def _leave(self, entry: float, failure: BaseException | None, goes_on: list[asyncio.Future[Outputs]]) -> None:
@@ -128,4 +125,9 @@ class Lane:
         async with self._lease(self.manifest) as runner:
             left = remaining()
             seconds = self.manifest.limits.timeout_seconds if left is None else left
-            return await runner.run(rows, timeout=seconds, on_runaway=on_runaway)
+            began = self._clock()
+            try:
+                return await runner.run(rows, timeout=seconds, on_runaway=on_runaway)
+            finally:
+                took = self._clock() - began
+                self._usual = took if not self._usual else self._usual + _WEIGHT * (took - self._usual)

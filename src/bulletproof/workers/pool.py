@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from bulletproof.errors import DeadlineExceededError, ResourceError
+from bulletproof.workers.starting import Aside
 
 T = TypeVar("T")
 
 _KILLED = -signal.SIGKILL
-_TASKS_BOUNDED = 2000  # of a worker with a limit on its memory, before it is replaced
+_WATCH_SECONDS = 1.0  # between two looks at whether the pool that has a task still works
+_OVERFLOW = 77  # exit code of a worker whose task wanted too much memory
 
 
 class WorkerPool:
@@ -30,9 +33,11 @@ class WorkerPool:
         size: Number of workers.
         name: What they do; named in errors.
         initializer: Called once in each worker before its first task.
-        memory_bytes: Bytes that a worker may take on top of what it holds when it has started; where the system cannot
-            limit that (macOS, Windows) it is not limited. A worker with a limit is replaced now and then, so that what
-            its libraries leak does not count against the tasks to come.
+        memory_bytes: Bytes that one task may take on top of what its worker holds already; where the system cannot
+            limit that (macOS, Windows) it is not limited. A worker whose task wanted more is replaced.
+        preload: Modules that a process of their own imports once, of which the workers are forked: a new one is there
+            in a moment. The first pool of this process that names some decides; without any, workers start from
+            nothing.
 
     Example:
         >>> import asyncio
@@ -53,6 +58,7 @@ class WorkerPool:
         name: str,
         initializer: Callable[[], None] | None = None,
         memory_bytes: int | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size}")
@@ -60,9 +66,11 @@ class WorkerPool:
             raise ValueError(f"memory_bytes must be at least 1, not {memory_bytes}")
         self.name = name
         self._memory_bytes = memory_bytes
+        self._preload = preload
         self._size = size
         self._initializer = initializer
         self._pool: ProcessPool | None = None
+        self._closings = 0
 
     async def run(self, function: Callable[..., T], /, *args: Any, timeout: float | None = None) -> T:
         """Run a function in a worker.
@@ -80,46 +88,61 @@ class WorkerPool:
             ResourceError: Its worker died, or needed more memory than allowed; ``out_of_memory`` for the latter and
                 when it was killed from outside.
         """
-        try:
-            return await self._run(function, args, timeout)
-        except BrokenProcessPool:
-            # Its idle workers were killed; the task itself has not run.
-            await self.aclose()
-        try:
-            return await self._run(function, args, timeout)
-        except BrokenProcessPool as error:
-            raise ResourceError(f"no worker for {self.name} can be started: they die at once") from error
+        closings = self._closings
+        for last in (False, True):
+            pool = self._opened()
+            try:
+                return await self._run(pool, function, args, timeout)
+            except BrokenProcessPool as error:
+                # Its idle workers were killed; the task itself has not run.
+                if self._closings != closings:
+                    raise ResourceError(f"the workers for {self.name} were stopped", code="cancelled") from error
+                if self._pool is pool:
+                    self._pool = None
+                    await _stop(pool)
+                if last:
+                    raise ResourceError(f"no worker for {self.name} can be started: they die at once") from error
+        raise AssertionError("not reached")
 
-    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], timeout: float | None) -> T:
+    def _opened(self) -> ProcessPool:
         if self._pool is None:
-            # Spawned, not forked: a fork of a process with threads and an event loop inherits their locks.
-            context = multiprocessing.get_context("spawn")
             self._pool = ProcessPool(
                 self._size,
-                max_tasks=_TASKS_BOUNDED if self._memory_bytes is not None else 0,
                 initializer=_start,
-                initargs=(self._initializer, self._memory_bytes),
-                context=context,
+                initargs=(self._initializer,),
+                context=Aside(_context(self._preload)),
             )
+        return self._pool
+
+    async def _run(
+        self, pool: ProcessPool, function: Callable[..., T], args: tuple[Any, ...], timeout: float | None
+    ) -> T:
         try:
-            future = self._pool.schedule(function, args=args, timeout=timeout)
+            if self._memory_bytes is None:
+                future = pool.schedule(function, args=args, timeout=timeout)
+            else:
+                future = pool.schedule(_bounded, args=(self._memory_bytes, function, *args), timeout=timeout)
         except RuntimeError as error:
             raise BrokenProcessPool(str(error)) from error
+        answer = asyncio.wrap_future(future)
         try:
-            return await asyncio.wrap_future(future)
+            while not (await asyncio.wait({answer}, timeout=_WATCH_SECONDS))[0]:
+                if not pool.active:  # it broke at the moment at which it was given the task, and has forgotten it
+                    raise BrokenProcessPool("the workers are gone")
+            return answer.result()
         except FutureTimeoutError as error:
             if future.done() and not future.cancelled() and isinstance(future.exception(), FutureTimeoutError):
                 raise DeadlineExceededError(f"{self.name} took longer than the {timeout:g} s allowed") from error
             raise
         except ProcessExpired as error:
             raise self._died(error) from error
-        except MemoryError as error:
-            if self._memory_bytes is None:
-                raise
-            most = f"{self._memory_bytes / 2**20:,.0f} MiB"
-            raise ResourceError(f"{self.name} needed more than the {most} allowed", code="out_of_memory") from error
+        finally:
+            answer.cancel()
 
     def _died(self, error: ProcessExpired) -> ResourceError:
+        if error.exitcode == _OVERFLOW and self._memory_bytes is not None:
+            most = f"{self._memory_bytes / 2**20:,.0f} MiB"
+            return ResourceError(f"{self.name} needed more than the {most} allowed", code="out_of_memory")
         if error.exitcode == _KILLED:
             return ResourceError(
                 f"a worker for {self.name} was killed, probably for want of memory", code="out_of_memory"
@@ -128,13 +151,27 @@ class WorkerPool:
 
     async def aclose(self) -> None:
         """Stop the workers; calls under way are broken off."""
+        self._closings += 1
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
-            await asyncio.to_thread(pool.join)
+            await _stop(pool)
 
 
-def _start(initializer: Callable[[], None] | None, memory_bytes: int | None) -> None:
+async def _stop(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
+    await asyncio.to_thread(pool.join)
+
+
+def _context(preload: Sequence[str]) -> Any:
+    # Never a fork of this process: one with threads and an event loop has locks that a fork inherits.
+    if not preload or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context
+
+
+def _start(initializer: Callable[[], None] | None) -> None:
     # Ctrl-C goes to the whole process group; the parent decides what becomes of its workers.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -142,16 +179,23 @@ def _start(initializer: Callable[[], None] | None, memory_bytes: int | None) -> 
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if initializer is not None:
         initializer()
-    if memory_bytes is not None and sys.platform == "linux":
-        _limit_memory(memory_bytes)
 
 
-def _limit_memory(memory_bytes: int) -> None:
+def _bounded(memory_bytes: int, function: Callable[..., T], /, *args: Any) -> T:
+    """Run a function within a limit, which ends the worker: what its libraries hold after that may be in any state."""
+    if sys.platform != "linux":
+        return function(*args)
     import resource
 
     # The kind that counts what is taken to be written to, not files that are mapped or room that is set aside.
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     held = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = held + memory_bytes if hard == resource.RLIM_INFINITY else min(held + memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    try:
+        return function(*args)
+    except MemoryError:
+        os._exit(_OVERFLOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
