@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -84,5 +86,66 @@ async def test_a_task_that_needs_more_memory_than_allowed_fails_alone() -> None:
             await pool.run(bytes, 256 * 2**20)
         assert caught.value.code == "out_of_memory"
         assert await pool.run(pow, 2, 3) == 8
+    finally:
+        await pool.aclose()
+
+
+@pytest.mark.parametrize("preload", [(), ("json",)])
+async def test_workers_that_die_at_once_are_an_error_and_no_endless_wait(preload: tuple[str, ...]) -> None:
+    pool = WorkerPool(2, name="tests", initializer=os.abort, preload=preload)
+    with pytest.raises(ResourceError, match="no worker for tests can be started"):
+        await asyncio.wait_for(pool.run(pow, 2, 3), 20)
+    await pool.aclose()
+
+
+async def test_a_preloaded_worker_is_replaced_like_any_other() -> None:
+    pool = WorkerPool(1, name="tests", preload=("json",))
+    worker = await pool.run(os.getpid)
+    with pytest.raises(ResourceError, match="exit code -11"):
+        await pool.run(os.kill, worker, signal.SIGSEGV)
+    assert await pool.run(os.getpid) != worker
+    await pool.aclose()
+
+
+async def test_closing_ends_the_calls_under_way_and_starts_no_worker_anew(pool: WorkerPool) -> None:
+    await pool.run(pow, 2, 2)
+    task = asyncio.create_task(pool.run(time.sleep, 60))
+    await asyncio.sleep(0.1)
+    await pool.aclose()
+    with pytest.raises(ResourceError) as caught:
+        await asyncio.wait_for(task, 20)
+    assert caught.value.code == "cancelled"
+
+
+_SCRIPT = """
+import asyncio
+from bulletproof.workers import WorkerPool
+print("the script runs")
+async def main():
+    pool = WorkerPool(1, name="tests", preload=PRELOAD)
+    try:
+        print(await pool.run(pow, 2, 3))
+    finally:
+        await pool.aclose()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("preload", ["()", "('json',)"])
+@pytest.mark.parametrize("typed_in", [True, False])
+def test_a_script_without_a_guard_is_not_run_again_by_the_workers(tmp_path: Path, preload: str, typed_in: bool) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.replace("PRELOAD", preload))
+    with script.open() as source:
+        command = [sys.executable, "-"] if typed_in else [sys.executable, str(script)]
+        done = subprocess.run(command, stdin=source, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.splitlines(), done.returncode) == (["the script runs", "8"], 0), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot limit it")
+async def test_a_task_too_large_to_be_received_within_the_limit_is_still_answered() -> None:
+    pool = WorkerPool(1, name="tests", memory_bytes=16 * 2**20)
+    try:
+        assert await pool.run(len, bytes(64 * 2**20)) == 64 * 2**20
     finally:
         await pool.aclose()
