@@ -95,9 +95,12 @@ def read_html(page: str, url: str = "") -> Found:
     """
     if page.count("<") <= _MOST_TAGS and (found := _article(page, url)) is not None:
         return found
-    from selectolax.lexbor import LexborHTMLParser
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
-    tree = LexborHTMLParser(page)
+    try:
+        tree = LexborHTMLParser(page)
+    except SelectolaxError as error:  # any text at all is a page: it fails for want of memory only
+        raise MemoryError from error
     heading = tree.css_first("title")
     title = heading.text(strip=True) if heading is not None else ""
     tree.strip_tags(_UNSEEN)
