@@ -464,5 +464,5 @@ def test_errors_cross_process_borders(tmp_path: Path) -> None:
 
 def test_a_bomb_is_not_unpacked_to_find_its_version(tmp_path: Path) -> None:
     path = tmp_path / "bomb.joblib"
-    path.write_bytes(gzip.compress(b"\x80\x04X\xff\xff\xff\x0f" + bytes(256 << 20), 1))
+    path.write_bytes(gzip.compress(b"\x80\x04X\xff\xff\xff\x01" + bytes(32 << 20), 1))
     assert failure(path).code == "model_load_failed"

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.pickles import read_pickle
 from bulletproof.models.predictor import Predictor
+from bulletproof.models.sources import fetch_model
 
 logger = logging.getLogger("bulletproof.models")
 
@@ -43,7 +45,8 @@ def load_ai_model(model_path: str | os.PathLike[str], model_type: str = "sklearn
     """Load a model from a file.
 
     Args:
-        model_path: The file; for ``transformers`` the folder.
+        model_path: The file; for ``transformers`` the folder. A URL such as ``s3://bucket/key`` or ``https://...`` is
+            fetched first, as ``fetch_model`` does it.
         model_type: ``sklearn`` (joblib, pickle, skops), ``onnx``, ``keras`` or ``tensorflow``, ``torch`` (TorchScript,
             exported programs, safetensors weights), ``transformers``, or one given to ``register_loader``.
         sha256: Checksum that the file must have, in hexadecimal digits. Loading a pickle, joblib, TorchScript or Keras
@@ -53,6 +56,7 @@ def load_ai_model(model_path: str | os.PathLike[str], model_type: str = "sklearn
         The library's own object: an estimator, an ``onnxruntime.InferenceSession``, a module, ...
 
     Raises:
+        CircuitOpenError: The host of the URL failed too often.
         ModelLoadError: It cannot be loaded; ``code`` is ``model_load_failed``, ``model_tampered``,
             ``missing_dependency``, ``out_of_memory`` or ``gpu_out_of_memory``, ``hint`` says what to do, and
             ``__cause__`` is the library's own error.
@@ -124,8 +128,11 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
     loader: Loader | None = None
     try:
         loader = _loader_of(model_type)
-        path = Path(model_path)
-        return loader, _load_with(loader, model_type, path, sha256)
+        if isinstance(model_path, str) and "://" in model_path:
+            with tempfile.TemporaryDirectory(prefix="bulletproof-") as folder:
+                path = fetch_model(model_path, Path(folder, "model"), sha256=sha256)
+                return loader, _load_with(loader, model_type, path, sha256)
+        return loader, _load_with(loader, model_type, Path(model_path), sha256)
     except _NotFoundError as error:
         raise ModelLoadError(
             f"Model file not found: {model_path}",

@@ -70,6 +70,10 @@ def fetch_model(
     if parts.scheme in ("file", "local"):
         return Path(text.partition("://")[2])
     shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"  # without user name, password and signature
+    if not to.parent.is_dir():
+        raise ModelLoadError(
+            f"{shown} cannot be written to {to}: there is no such folder", hint="Make the folder first."
+        )
     policy = Policy(retry=retry, breaker=breakers.get(f"models from {parts.hostname or parts.scheme}"))
     download = _Download(text, shown, to, sha256, max_bytes, progress, options)
     try:
@@ -89,18 +93,22 @@ class _Download:
         self._most, self._progress, self._options = most, progress, options
 
     def __call__(self) -> None:
-        files = import_module("fsspec")
-        streamed: dict[str, Any] = {}
-        options = dict(self._options)
-        if self._url.startswith(("http://", "https://")):
-            timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=15, sock_read=60)
-            options.setdefault("client_kwargs", {"timeout": timeout})
-            streamed = {"block_size": 0}  # one answer from beginning to end, not many parts of it
-        system, path = files.core.url_to_fs(self._url, **options)
-        system.invalidate_cache()
-        total = system.info(path).get("size")
-        self._bound(total or 0)
-        with system.open(path, "rb", **streamed) as remote:
+        core = import_module("fsspec.core")
+        if not self._url.startswith(("http://", "https://")):
+            system, path = core.url_to_fs(self._url, **self._options)
+            system.invalidate_cache()
+            total = system.info(path).get("size")
+            self._bound(total or 0)
+            with system.open(path, "rb") as remote:
+                self._write(remote, total)
+            return
+        # One answer from beginning to end. Without a size fsspec would ask for it first, and take any failure for 404.
+        timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=15, sock_read=60)
+        options = {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}, **self._options}
+        system, path = core.url_to_fs(self._url, **options)
+        with system.open(path, "rb", block_size=0, size=1) as remote:
+            total = int(remote.r.headers.get("Content-Length", 0)) or None
+            self._bound(total or 0)
             self._write(remote, total)
 
     def _write(self, remote: Any, total: int | None) -> None:
