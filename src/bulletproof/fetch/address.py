@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ _SPLIT = re.compile(r"([a-z][a-z0-9+.-]*):(?:[/\\]{2}([^/?#\\]*))?([^?#]*)(?:\?(
 _AUTHORITY = re.compile(r"(\[[^\[\]@]*\]|[^\[\]:@]*)(?::([0-9]*))?", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _PART = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]", re.ASCII)
+_NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -84,92 +86,94 @@ def shown(url: object) -> str:
     return one_line(str(url)[:2000], limit=200)
 
 
-def refused(why: str, url: object, *, code: str = "invalid_input") -> InputValidationError:
-    """The error that says why an address cannot be used."""
-    hint = "Write an absolute address such as https://example.com/page." if code == "invalid_input" else None
-    return InputValidationError(why, code=code, hint=hint, url=shown(url))
+class _BlockedError(ValueError):
+    """What could be fetched but is not."""
 
 
 def parse(url: str) -> Address:
     """Do as ``normalize_url`` and return the parts."""
+    try:
+        return _parse(url)
+    except _BlockedError as error:
+        raise InputValidationError(str(error), code="blocked_url", url=shown(url)) from error
+    except ValueError as error:
+        hint = "Write an absolute address such as https://example.com/page."
+        raise InputValidationError(str(error), hint=hint, url=shown(url)) from error
+
+
+def _parse(url: str) -> Address:
     if not isinstance(url, str):
-        raise refused(f"the address of a page is text, not {type(url).__name__}", "")
+        raise ValueError(f"the address of a page is text, not {type(url).__name__}")
     text = url.strip()
     if not text:
-        raise refused("the address is empty", url)
+        raise ValueError("the address is empty")
     if len(text) > MAX_CHARS:
-        raise refused(f"the address has {len(text):,} characters, more than {MAX_CHARS:,}", url)
-    if re.search(r"[\x00-\x1f\x7f-\x9f]", text):
-        raise refused("the address contains control characters", url)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise refused("the address contains half of a surrogate pair, which is no character", url) from error
+        raise ValueError(f"the address has {len(text):,} characters, more than {MAX_CHARS:,}")
+    if wrong := _NEVER.search(text):
+        what = "control characters" if wrong[0] < "\xff" else "half of a surrogate pair, which is no character"
+        raise ValueError(f"the address contains {what}")
     found = _SPLIT.fullmatch(text)
     if found is None or (found[2] is None and re.match(r"[0-9]+(?:/|$)", found[3])):
-        raise refused("the address has no scheme: it must begin with https:// or http://", url)
+        raise ValueError("the address has no scheme: it must begin with https:// or http://")
     scheme = found[1].lower()
     if scheme not in _DEFAULT_PORTS:
-        raise refused(f"the scheme {scheme[:40]!r} is not fetched, only http and https", url, code="blocked_url")
+        raise _BlockedError(f"the scheme {scheme[:40]!r} is not fetched, only http and https")
     if not found[2]:
-        raise refused("the address has no host", url)
+        raise ValueError("the address has no host")
     if "@" in found[2]:
-        raise refused("the address holds a user name or password, which are not sent", url, code="blocked_url")
-    host, port = _authority(found[2], url)
+        raise _BlockedError("the address holds a user name or password, which are not sent")
+    host, port = _authority(found[2])
     target = encode(_without_dots(encode(found[3].replace("\\", "/"))) or "/")
     query = encode(found[4] or "", more="?")
-    port = _DEFAULT_PORTS[scheme] if port is None else port
-    return Address(scheme, host, port, f"{target}?{query}" if query else target)
+    return Address(scheme, host, port or _DEFAULT_PORTS[scheme], f"{target}?{query}" if query else target)
 
 
-def _authority(text: str, url: str) -> tuple[str, int | None]:
+@lru_cache(maxsize=4096)
+def _authority(text: str) -> tuple[str, int | None]:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
-        raise refused(f"{shown(text)!r} is not a host with an optional port", url)
+        raise ValueError(f"{shown(text)!r} is not a host with an optional port")
     host, port = match[1], int(match[2][:6]) if match[2] else None
     if port is not None and not 0 < port < 65536:
-        raise refused("the port is not between 1 and 65535", url)
+        raise ValueError("the port is not between 1 and 65535")
     if host.startswith("["):
+        if "%" in host:
+            raise ValueError(f"{shown(host)!r}: a zone has no meaning outside of its machine")
         try:
-            if "%" in host:
-                raise ValueError("a zone has no meaning outside of this machine")
             return str(ipaddress.IPv6Address(host[1:-1])), port
         except ValueError as error:
-            raise refused(f"{shown(host)!r} is not an IPv6 address: {error}", url) from error
-    name = (host.lower() if host.isascii() else _idna(host, url)).removesuffix(".")
+            raise ValueError(f"{shown(host)!r} is not an IPv6 address: {error}") from error
+    name = (host.lower() if host.isascii() else _idna(host)).removesuffix(".")
     labels = name.split(".")
     if not name or len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        raise refused(f"{shown(host)!r} is not a host name", url)
+        raise ValueError(f"{shown(host)!r} is not a host name")
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
-        return _ipv4(labels, url), port
+        return _ipv4(labels), port
     return name, port
 
 
-def _idna(host: str, url: str) -> str:
+def _idna(host: str) -> str:
     import idna
 
     try:
         return idna.encode(host, uts46=True).decode("ascii").lower()
-    except (UnicodeError, ValueError, IndexError) as error:
-        raise refused(f"{shown(host)!r} is not a host name: {error}", url) from error
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{shown(host)!r} is not a host name: {error}") from error
 
 
-def _ipv4(labels: list[str], url: str) -> str:
+def _ipv4(labels: list[str]) -> str:
     """Read an IPv4 address in any of the forms that C libraries take (WHATWG URL §3.5, IPv4 parser)."""
     try:
-        numbers = [_number(label) for label in labels]
-        *high, low = numbers
-        if len(numbers) > 4 or any(part > 255 for part in high) or low >= 256 ** (5 - len(numbers)):
+        *high, low = (int(part[2:] or "0", 16) if part[:2] == "0x" else _decimal(part) for part in labels)
+        if len(high) > 3 or any(part > 255 for part in high) or low >= 256 ** (4 - len(high)):
             raise ValueError("a part is too large")
     except ValueError as error:
-        raise refused(f"{shown('.'.join(labels))!r} is not an IPv4 address", url) from error
-    return str(ipaddress.IPv4Address(low + sum(part << 8 * (3 - index) for index, part in enumerate(high))))
+        raise ValueError(f"{shown('.'.join(labels))!r} is not an IPv4 address") from error
+    return str(ipaddress.IPv4Address(int.from_bytes(bytes(high), "big") << 8 * (4 - len(high)) | low))
 
 
-def _number(label: str) -> int:
-    if label.startswith("0x"):
-        return int(label[2:] or "0", 16)
-    return int(label, 8 if label.startswith("0") else 10)
+def _decimal(part: str) -> int:
+    return int(part, 8 if part.startswith("0") else 10)
 
 
 def encode(text: str, *, more: str = "") -> str:

@@ -4,11 +4,10 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urljoin
 
 from bulletproof._version import __version__
@@ -17,27 +16,26 @@ from bulletproof.errors import (
     BadResponseError,
     ConfigurationError,
     DeadlineExceededError,
-    FileTooLargeError,
     InputValidationError,
-    ServiceTimeoutError,
 )
 from bulletproof.fetch.address import Address, parse, shown
 from bulletproof.fetch.charset import declared, guess
+from bulletproof.fetch.client import Client
 from bulletproof.fetch.content import PDF, check_type, parse_content_type, settle_type
-from bulletproof.fetch.failures import check_status, translating
-from bulletproof.fetch.guard import Attempt, Guard, attempt
+from bulletproof.fetch.failures import check_status
+from bulletproof.fetch.guard import Guard
 from bulletproof.fetch.limits import FetchLimits
 from bulletproof.fetch.page import Page, Validators
 from bulletproof.fetch.robots import MAX_BYTES, Robots
-from bulletproof.fetch.unpacking import ACCEPTED, Unpacker
 from bulletproof.resilience import deadline, remaining, timeout
 from bulletproof.settings import Settings
 
 if TYPE_CHECKING:
     import aiohttp
 
+T = TypeVar("T")
+
 USER_AGENT = f"bulletproof-ai/{__version__}"
-_ACCEPT = "text/html, application/xhtml+xml, text/*;q=0.9, application/json;q=0.9, application/pdf;q=0.9, */*;q=0.1"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -97,10 +95,10 @@ class Fetcher:
         self._guard = Guard(allow_hosts, allow_ports)
         self._robots = Robots(self._load_robots, user_agent.partition("/")[0].strip(), clock)
         self._respect_robots = respect_robots
-        self._headers = {"User-Agent": user_agent, "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED}
-        self._per_host, self._tls, self._resolver = per_host, tls, resolver
         self._clock, self._now = clock, now
-        self._session: aiohttp.ClientSession | None = None
+        self._client = Client(
+            self._guard, limits, user_agent=user_agent, per_host=per_host, tls=tls, resolver=resolver, clock=clock
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings, **more: Any) -> Self:
@@ -127,9 +125,7 @@ class Fetcher:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._client.aclose()
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Page:
         """Get a page.
@@ -156,13 +152,17 @@ class Fetcher:
         if left == 0:
             raise DeadlineExceededError("the time allowed is over before the page was asked for", url=shown(address))
         total = self.limits.total_timeout
+        known = validators or Validators()
+        asked = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
+        headers = {name: value for name, value in asked.items() if value}
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
-                return await self._follow(address, validators, started)
+                page = await self._walk(address, self._admit, self._read_page, headers)
         except AIError as error:
             error.where.setdefault("url", shown(address))
             raise
+        return replace(page, url=str(address), seconds=self._clock() - started)
 
     async def crawl_delay(self, url: str) -> float | None:
         """Return the seconds between two requests that the site of an address asks for in its ``robots.txt``.
@@ -179,62 +179,32 @@ class Fetcher:
         async with timeout(self.limits.total_timeout):
             return (await self._robots.rules(address)).delay
 
-    async def _follow(self, start: Address, validators: Validators | None, started: float) -> Page:
+    async def _walk(
+        self,
+        start: Address,
+        admit: Callable[[Address], Awaitable[object]],
+        read: Callable[["aiohttp.ClientResponse", Address, int], Awaitable[T]],
+        headers: Mapping[str, str],
+    ) -> T:
+        """Follow redirects: each address must be admitted, the answer at the end is read."""
         address, seen = start, {start}
         for redirects in range(self.limits.max_redirects + 1):
-            if not self._guard.check(address) and self._respect_robots:
-                await self._robots.check(address)
-            async with self._ask(address, validators) as answer:
+            await admit(address)
+            async with self._client.ask(address, headers) as answer:
                 if answer.status not in _REDIRECTS:
-                    page = await self._page(answer, address)
-                    return replace(page, url=str(start), redirects=redirects, seconds=self._clock() - started)
-                address = self._next(address, answer.headers.get("Location"))
+                    return await read(answer, address, redirects)
+                address = _next(address, answer.headers.get("Location"))
             if address in seen:
                 raise BadResponseError(f"the site redirects in a circle, to {shown(address)}", retryable=False)
             seen.add(address)
         most = self.limits.max_redirects
-        raise BadResponseError(
-            f"the site redirects more than {most} times, at last to {shown(address)}", retryable=False
-        )
+        raise BadResponseError(f"the site redirects more than {most} times, now to {shown(address)}", retryable=False)
 
-    def _next(self, address: Address, location: str | None) -> Address:
-        if not location:
-            raise BadResponseError("the site redirects without saying where to", retryable=False)
-        try:
-            # Bytes that are not UTF-8 come as halves of surrogate pairs.
-            raw = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
-            found = parse(urljoin(str(address), raw))
-        except ValueError as error:
-            raise BadResponseError(f"the site redirects to no address: {shown(location)}", retryable=False) from error
-        except InputValidationError as error:
-            error.at(url=shown(address), redirect=shown(location))
-            raise
-        if address.scheme == "https" and found.scheme == "http":
-            raise Guard.error(found, f"{address.site} redirects from https to it, which is not secure")
-        return found
+    async def _admit(self, address: Address) -> None:
+        if not self._guard.check(address) and self._respect_robots:
+            await self._robots.check(address)
 
-    @asynccontextmanager
-    async def _ask(
-        self, address: Address, validators: Validators | None = None
-    ) -> AsyncIterator["aiohttp.ClientResponse"]:
-        session = self._connected()
-        headers = {}
-        if validators is not None:
-            known = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}
-            headers = {name: value for name, value in known.items() if value}
-        this = Attempt(self._guard.exempt(address))
-        token = attempt.set(this)
-        try:
-            with translating(address, this):
-                from yarl import URL
-
-                url = URL(str(address), encoded=True)
-                async with session.get(url, headers=headers, allow_redirects=False) as answer:
-                    yield answer
-        finally:
-            attempt.reset(token)
-
-    async def _page(self, answer: "aiohttp.ClientResponse", address: Address) -> Page:
+    async def _read_page(self, answer: "aiohttp.ClientResponse", address: Address, redirects: int) -> Page:
         headers = answer.headers
         check_status(answer.status, headers, address, now=self._now)
         media_type, label = parse_content_type(headers.get("Content-Type"))
@@ -242,98 +212,41 @@ class Fetcher:
         charset, body = None, b""
         if not same:
             check_type(media_type, address)
-            body = await self._body(answer)
+            body = await self._client.read(answer)
             media_type = settle_type(media_type, label, body, address)
             if media_type != PDF:
                 charset = declared(body, label) or await asyncio.to_thread(guess, body)
-        return Page(
-            url=str(address),
-            final_url=str(address),
-            status=answer.status,
-            media_type=media_type,
-            charset=charset,
-            body=body,
-            etag=headers.get("ETag"),
-            last_modified=headers.get("Last-Modified"),
-            not_modified=same,
-        )
-
-    async def _body(self, answer: "aiohttp.ClientResponse", cut: int | None = None) -> bytes:
-        limits, clock = self.limits, self._clock
-        if cut is None and (answer.content_length or 0) > limits.max_bytes:
-            raise _too_large(f"the page has {answer.content_length:,} bytes", limits.max_bytes)
-        unpacker = Unpacker(answer.headers.get("Content-Encoding"))
-        pieces: list[bytes] = []
-        packed = unpacked = in_window = 0
-        window_ends = clock() + limits.rate_window
-        async for chunk in answer.content.iter_any():
-            packed += len(chunk)
-            in_window += len(chunk)
-            if packed > limits.max_bytes and cut is None:
-                raise _too_large("the page is larger", limits.max_bytes)
-            for piece in unpacker.feed(chunk):
-                unpacked += len(piece)
-                pieces.append(piece)
-                if cut is not None and unpacked >= cut:
-                    return b"".join(pieces)
-                if unpacked > limits.max_decompressed_bytes:
-                    raise _too_large("the page is larger once unpacked", limits.max_decompressed_bytes)
-                if unpacked > 2**20 and unpacked > packed * limits.max_compression_ratio:
-                    raise _too_large("the page is packed too tightly for a page: unpacked it is larger", unpacked - 1)
-            if (now := clock()) >= window_ends:
-                if in_window < limits.min_rate * (now - window_ends + limits.rate_window):
-                    raise ServiceTimeoutError(f"the site sends less than {limits.min_rate:g} bytes per second")
-                in_window, window_ends = 0, now + limits.rate_window
-        unpacker.finish()
-        return b"".join(pieces)
+        said = (headers.get("ETag"), headers.get("Last-Modified"))
+        return Page("", str(address), answer.status, media_type, charset, body, *said, same, redirects)
 
     async def _load_robots(self, address: Address) -> bytes | None:
         """Get a ``robots.txt``: None for none."""
-        for _ in range(self.limits.max_redirects + 1):
+
+        async def admit(address: Address) -> None:
             self._guard.check(address)
-            async with self._ask(address) as answer:
-                if answer.status in _REDIRECTS:
-                    address = self._next(address, answer.headers.get("Location"))
-                    continue
-                if 400 <= answer.status < 500 and answer.status != 429:
-                    return None
-                check_status(answer.status, answer.headers, address, now=self._now)
-                return await self._body(answer, cut=MAX_BYTES)
-        return None  # RFC 9309 §2.3.1.2: as if there were none
 
-    def _connected(self) -> "aiohttp.ClientSession":
-        if self._session is None:
-            try:
-                import aiohttp
-            except ImportError as error:
-                raise ConfigurationError(
-                    "aiohttp, which gets pages, is not installed",
-                    code="missing_dependency",
-                    hint="pip install 'bulletproof-ai[pipeline]'",
-                ) from error
-            limits = self.limits
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    socket_factory=self._guard.socket,
-                    limit=0,
-                    limit_per_host=self._per_host,
-                    ssl=self._tls if self._tls is not None else True,
-                    resolver=self._resolver,
-                    use_dns_cache=self._resolver is None,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(sock_connect=limits.connect_timeout, sock_read=limits.read_timeout),
-                auto_decompress=False,
-                trust_env=False,
-                max_line_size=limits.max_header_bytes,
-                max_field_size=limits.max_header_bytes,
-            )
-        return self._session
+        async def read(answer: "aiohttp.ClientResponse", address: Address, _: int) -> bytes | None:
+            if 400 <= answer.status < 500 and answer.status != 429:
+                return None
+            check_status(answer.status, answer.headers, address, now=self._now)
+            return await self._client.read(answer, cut=MAX_BYTES)
+
+        return await self._walk(address, admit, read, {})
 
 
-def _too_large(why: str, limit: int) -> FileTooLargeError:
-    return FileTooLargeError(
-        f"{why}, more than the {limit:,} bytes allowed",
-        hint="Leave it out, or raise BULLETPROOF_FETCH_MAX_BYTES.",
-    )
+def _next(address: Address, location: str | None) -> Address:
+    """Where a redirect leads."""
+    if not location:
+        raise BadResponseError("the site redirects without saying where to", retryable=False)
+    try:
+        # Bytes that are not UTF-8 come as halves of surrogate pairs.
+        raw = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
+        found = parse(urljoin(str(address), raw))
+    except ValueError as error:
+        raise BadResponseError(f"the site redirects to no address: {shown(location)}", retryable=False) from error
+    except InputValidationError as error:
+        error.at(url=shown(address), redirect=shown(location))
+        raise
+    if address.scheme == "https" and found.scheme == "http":
+        raise Guard.error(found, f"{address.site} redirects from https to it, which is not secure")
+    return found

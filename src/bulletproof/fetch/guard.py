@@ -40,6 +40,8 @@ _REFUSED = [
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _HOST = re.compile(r"(\*\.)?([^*/\s]+)")
 
+_SITES = 10_000
+
 Network = IPv4Network | IPv6Network
 
 
@@ -98,6 +100,7 @@ class Guard:
         self._hosts: set[tuple[str, int | None]] = set()
         self._suffixes: list[tuple[str, int | None]] = []
         self._networks: list[Network] = []
+        self._judged: dict[tuple[str, int], bool] = {}
         for entry in [allow_hosts] if isinstance(allow_hosts, str) else allow_hosts:
             self._add(entry.strip())
         for port in self.ports:
@@ -141,15 +144,24 @@ class Guard:
         Raises:
             InputValidationError: ``blocked_url``.
         """
-        if self.exempt(address):
-            return True
+        site = (address.host, address.port)
+        exempt = self._judged.get(site)
+        if exempt is None:
+            exempt = self.exempt(address)
+            if not exempt:
+                self._refuse(address)
+            if len(self._judged) > _SITES:
+                self._judged.clear()
+            self._judged[site] = exempt
+        return exempt
+
+    def _refuse(self, address: Address) -> None:
         # A name may lead into a network on the list, where any port will do: the socket will tell.
         if address.port not in self.ports and not self._networks:
             raise self.error(address, f"port {address.port} is not among the allowed {sorted(self.ports)}")
         why = None if _plain(address.host) is None else why_refused(address.host)
         if why is not None:
             raise self.error(address, f"{address.host} is {why}")
-        return False
 
     @staticmethod
     def error(address: Address, why: str) -> InputValidationError:
