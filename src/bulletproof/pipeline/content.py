@@ -114,10 +114,11 @@ def _decode(body: bytes, charset: str | None) -> str:
     if length:
         return body[length:].decode(marked, "replace")
     declared = _DECLARED.search(body[:_LOOKED_AT])
-    for name in (charset, declared[1].decode("ascii", "replace") if declared else None, "utf-8"):
-        encoding = _known(name)
-        if encoding is None:
-            continue
+    names = [charset, declared[1].decode("ascii", "replace") if declared else None, "utf-8"]
+    encodings = [found for found in map(_known, names) if found is not None]
+    if encodings[0] == "cp1252":  # said by many a server of everything; and what is not UTF-8 rarely looks like it
+        encodings.insert(0, "utf-8")
+    for encoding in encodings:
         try:
             return body.decode(encoding)
         except UnicodeDecodeError as error:
