@@ -322,6 +322,15 @@ async def test_whatever_goes_wrong_in_loading_is_a_model_load_error(shelf: Shelf
     await models.aclose()
 
 
+async def test_what_callers_are_told_does_not_say_where_our_files_are(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.failures["iris:v1.0"] = ModelLoadError("torn", path="/srv/models/iris/v1.0/model.onnx")
+    with pytest.raises(ModelLoadError) as caught:
+        await use(models, manifest_of("iris"))
+    assert str(caught.value) == "torn"
+    await models.aclose()
+
+
 async def test_a_load_that_takes_too_long_is_given_up(shelf: Shelf) -> None:
     models = cache(shelf, load_seconds=0.01)
     shelf.gate.clear()

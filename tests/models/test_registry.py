@@ -214,6 +214,18 @@ def test_own_versions_stand_beside_those_of_the_package(tmp_path: Path, model_fi
         registry.remove("iris", "v1.0")
 
 
+def test_an_own_version_goes_before_one_of_the_package_as_soon_as_it_is_there(
+    own: ModelRegistry, tmp_path: Path, model_file: Path
+) -> None:
+    registry = ModelRegistry(own.folder)
+    assert registry.manifest().description
+    added = own.add("iris", "v1.0", model_file, **WHAT)
+    assert registry.manifest() == added
+    assert registry.folder_of(added) == own.folder / "iris" / "v1.0"
+    shutil.rmtree(own.folder / "iris")
+    assert registry.manifest().description
+
+
 # Broken on purpose.
 
 

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from bulletproof.models.files import MANIFEST_FILE, Stamp, read_json, read_versi
 from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, Manifest
 from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _BUNDLED = Path(__file__).parent / "bundled"
@@ -59,10 +60,23 @@ class ModelInfo:
 
 
 @dataclass(slots=True)
+class _Sight:
+    """By what a change is seen.
+
+    Args:
+        files: The files that were looked at, with their stamps.
+        soon: Whether these do not tell all, so that it is looked at anew after a while.
+    """
+
+    files: dict[str, Stamp | None] = field(default_factory=dict)
+    soon: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Known(Generic[V]):
-    stamp: Stamp | None
     value: V | AIError
-    until: float
+    files: tuple[tuple[str, Stamp | None], ...]
+    until: float | None
 
 
 class ModelCatalog:
@@ -82,7 +96,7 @@ class ModelCatalog:
         self.default = default
         self._clock = clock
         self._roots: tuple[Path, ...] = (folder, _BUNDLED) if bundled else (folder,)
-        self._versions: dict[str, _Known[Manifest]] = {}
+        self._manifests: dict[tuple[str, str | None], _Known[Manifest]] = {}
         self._rollouts: dict[str, _Known[Rollout]] = {}
 
     def models(self) -> list[ModelInfo]:
@@ -113,18 +127,8 @@ class ModelCatalog:
             ModelLoadError: It is there but broken.
         """
         name = self.default if name is None else name
-        if not NAME.fullmatch(name):
-            raise self._unknown(name)
-        if version is not None:
-            return self._read(name, version) or self._raise_unknown(name, version)
-        active = self.rollout(name).active
-        manifest = self._read(name, active)
-        if manifest is None:
-            raise ModelLoadError(
-                f"version {active} of {name} is the active one, but it is gone",
-                hint=f"Activate another: bulletproof models activate {name} VERSION",
-            )
-        return manifest
+        found = self._look(name, version)
+        return found if found is not None else self._raise_unknown(name, version)
 
     def rollout(self, name: str | None = None) -> Rollout:
         """Return which version of a model answers and which is tried out; cheap enough for each request.
@@ -136,61 +140,90 @@ class ModelCatalog:
             ModelLoadError: Its ``rollout.json`` is broken, or all its versions are.
         """
         name = self.default if name is None else name
-        if not NAME.fullmatch(name):
-            raise self._unknown(name)
-        for root in self._roots:
-            path = f"{root}/{name}/{ROLLOUT_FILE}"
-            stamp = stamp_of(path)
-            if stamp is not None:
-                return _value(self._remembered(self._rollouts, path, stamp, partial(read_json, Path(path), Rollout)))
-        return _value(self._remembered(self._rollouts, name, None, partial(self._oldest, name)))
+        found = self._recall(self._rollouts, name, partial(self._find_rollout, name))
+        return found if found is not None else self._raise_unknown(name)
 
     def folder_of(self, manifest: Manifest) -> Path:
         """Return the folder in which a version lies."""
-        return self._root_of(manifest.name, manifest.version) / manifest.name / manifest.version
+        places = [root / manifest.name / manifest.version for root in self._roots]
+        found = next((place for place in places if (place / MANIFEST_FILE).exists()), None)
+        return found if found is not None else self._raise_unknown(manifest.name, manifest.version)
 
     # Within.
 
-    def _read(self, name: str, version: str) -> Manifest | None:
-        if not VERSION.fullmatch(version):
-            return None
+    def _look(self, name: str, version: str | None) -> Manifest | None:
+        return self._recall(self._manifests, (name, version), partial(self._find, name, version))
+
+    def _recall(self, memory: dict[K, _Known[V]], key: K, find: Callable[[_Sight], V | None]) -> V | None:
+        """Return what was found when a file of it was last changed; this is asked for each request."""
+        known = memory.get(key)
+        if known is None or not self._holds(known):
+            sight = _Sight()
+            value: V | AIError | None
+            try:
+                value = find(sight)
+            except AIError as error:
+                value, sight.soon = error, True  # what is wrong may be mended in another file
+            if value is None:
+                return None  # names come from callers: nothing is kept of those that are not there
+            until = self._clock() + _RECHECK_SECONDS if sight.soon else None
+            known = memory[key] = _Known(value, tuple(sight.files.items()), until)
+        if isinstance(known.value, AIError):
+            raise copy(known.value) from known.value.__cause__  # one raised again and again collects tracebacks
+        return known.value
+
+    def _holds(self, known: _Known[V]) -> bool:
+        for path, stamp in known.files:
+            if os.access(path, os.F_OK) if stamp is None else stamp_of(path) != stamp:
+                return False
+        return known.until is None or self._clock() < known.until
+
+    def _present(self, sight: _Sight, name: str, *parts: str) -> Iterator[tuple[Path, Path]]:
+        """Yield the files of this name that there are, each after the root it is under; note by what that is seen."""
         for root in self._roots:
-            path = f"{root}/{name}/{version}/{MANIFEST_FILE}"
+            home = f"{root}/{name}"
+            path = "/".join((home, *parts))
             stamp = stamp_of(path)
+            if root is self.folder:  # those of the package do not change
+                sight.files[path if stamp is not None or os.access(home, os.F_OK) else home] = stamp
             if stamp is not None:
-                known = self._remembered(self._versions, path, stamp, partial(read_version, root, name, version))
-                return _value(known)
+                yield root, Path(path)
+
+    def _find(self, name: str, version: str | None, sight: _Sight) -> Manifest | None:
+        if version is None:
+            return self._find_active(name, sight)
+        if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+            return None
+        for root, _ in self._present(sight, name, version, MANIFEST_FILE):
+            return read_version(root, name, version)
         for root in self._roots:
             if (root / name / version).is_dir():
-                read_version(root, name, version)  # says what is missing
+                return read_version(root, name, version)  # says what is missing
         return None
 
-    def _remembered(
-        self, among: dict[str, _Known[V]], key: str, stamp: Stamp | None, read: Callable[[], V]
-    ) -> _Known[V]:
-        """Return what was read when the file was last changed; what may mend itself otherwise is read anew in time."""
-        known = among.get(key)
-        if known is None or known.stamp != stamp or self._clock() >= known.until:
-            value: V | AIError
-            try:
-                value = read()
-            except AIError as error:
-                value = error
-            lasting = stamp is not None and not isinstance(value, AIError)
-            known = _Known(stamp, value, float("inf") if lasting else self._clock() + _RECHECK_SECONDS)
-            if isinstance(value, NotFoundError):
-                return known  # names come from callers: nothing is kept of those that are not there
-            among[key] = known
-        return known
+    def _find_active(self, name: str, sight: _Sight) -> Manifest | None:
+        rollout = self._find_rollout(name, sight)
+        if rollout is None:
+            return None
+        manifest = self._find(name, rollout.active, sight)
+        if manifest is None:
+            raise ModelLoadError(
+                f"version {rollout.active} of {name} is the active one, but it is gone",
+                hint=f"Activate another: bulletproof models activate {name} VERSION",
+            )
+        return manifest
 
-    def _oldest(self, name: str) -> Rollout:
+    def _find_rollout(self, name: str, sight: _Sight) -> Rollout | None:
+        if not NAME.fullmatch(name):
+            return None
+        for _, path in self._present(sight, name, ROLLOUT_FILE):
+            return read_json(path, Rollout)
+        sight.soon = True
         versions = self._versions_of(name)
-        if not versions:
-            raise self._unknown(name)
         usable = [item.version for item in versions if item.manifest is not None]
-        if not usable:
+        if versions and not usable:
             raise ModelLoadError(f"no version of {name} can be used: {versions[-1].version}: {versions[-1].problem}")
-        return Rollout(active=usable[0])
+        return Rollout(active=usable[0]) if usable else None
 
     def _describe(self, name: str) -> ModelInfo:
         if not NAME.fullmatch(name):
@@ -214,40 +247,27 @@ class ModelCatalog:
             own, *others = (_subfolders(root / name) for root in self._roots)
         except OSError as error:
             raise ModelLoadError(f"the folder of {name} cannot be read: {error.strerror}") from error
-        return tuple(
-            self._version(name, version, bundled=version not in own)
-            for version in sorted({*own, *chain.from_iterable(others)}, key=_age)
-        )
+        names = sorted({*own, *chain.from_iterable(others)}, key=_age)
+        found = [self._version(name, version, bundled=version not in own) for version in names]
+        return tuple(item for item in found if item is not None)
 
-    def _version(self, name: str, version: str, *, bundled: bool) -> VersionInfo:
+    def _version(self, name: str, version: str, *, bundled: bool) -> VersionInfo | None:
         if not VERSION.fullmatch(version):
             return VersionInfo(_printable(version), None, f"no version: {VERSIONING}", bundled)
         try:
-            return VersionInfo(version, self._read(name, version), "", bundled)
+            manifest = self._look(name, version)
         except AIError as error:
             return VersionInfo(version, None, str(error), bundled)
+        return VersionInfo(version, manifest, "", bundled) if manifest is not None else None  # it has just gone
 
-    def _root_of(self, name: str, version: str) -> Path:
-        root = next((root for root in self._roots if (root / name / version / MANIFEST_FILE).exists()), None)
-        return root if root is not None else self._raise_unknown(name, version)
-
-    def _unknown(self, name: str) -> NotFoundError:
-        there = [model.name for model in self.models() if model.versions]
-        return NotFoundError(f"there is no model {name[:64]!r}: {_listed(there)}", code="unknown_model")
-
-    def _raise_unknown(self, name: str, version: str) -> NoReturn:
+    def _raise_unknown(self, name: str, version: str | None = None) -> NoReturn:
         there = [item.version for item in self._versions_of(name)] if NAME.fullmatch(name) else []
-        if not there:
-            raise self._unknown(name)
-        raise NotFoundError(
-            f"there is no version {version[:64]!r} of {name}: {_listed(there)}", code="unknown_model_version"
-        )
-
-
-def _value(known: _Known[V]) -> V:
-    if isinstance(known.value, AIError):
-        raise copy(known.value) from known.value.__cause__  # one exception raised again and again collects tracebacks
-    return known.value
+        if there and version is not None:
+            raise NotFoundError(
+                f"there is no version {version[:64]!r} of {name}: {_listed(there)}", code="unknown_model_version"
+            )
+        there = [model.name for model in self.models() if model.versions]
+        raise NotFoundError(f"there is no model {name[:64]!r}: {_listed(there)}", code="unknown_model")
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -260,7 +260,8 @@ class LoadedModels:
                 return await self._open_runner(self._folder_of(manifest), manifest)
         except DeadlineExceededError as expiry:
             raise ModelLoadError(f"{name} was not loaded within {self._load_seconds:g} s") from expiry
-        except AIError:
+        except AIError as error:
+            error.where.pop("path", None)  # callers are told what is wrong, not where our files are
             raise
         except Exception as error:
             raise ModelLoadError(f"{name} cannot be loaded: {classify(error).details}") from error

@@ -84,8 +84,9 @@ class ModelRegistry(ModelCatalog):
                 continue
             if model.problem:
                 rows.append(Verification(model.name, "", "failed", code="model_load_failed", problem=model.problem))
-            wanted = [item for item in model.versions if version in (None, item.version)]
-            rows += [verify_version(model.name, item.version, partial(self._find, model.name, item)) for item in wanted]
+            for item in model.versions:
+                if version in (None, item.version):
+                    rows.append(verify_version(model.name, item.version, partial(self._located, model.name, item)))
         if not any(row.version for row in rows) and (version is not None or (name is not None and not rows)):
             self._raise_unknown(name or self.default, version or "")
         return rows
@@ -222,7 +223,7 @@ class ModelRegistry(ModelCatalog):
 
     # Within.
 
-    def _find(self, name: str, item: VersionInfo) -> tuple[Path, Manifest]:
+    def _located(self, name: str, item: VersionInfo) -> tuple[Path, Manifest]:
         if not VERSION.fullmatch(item.version):
             raise ModelLoadError(item.problem, hint="Rename the folder, or move it out of the registry.")
         manifest = self.manifest(name, item.version)
