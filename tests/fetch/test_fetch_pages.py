@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulletproof.errors import AIError, BadResponseError, FileTooLargeError, UnsupportedFormatError
-from bulletproof.fetch import Fetcher, FetchLimits
+from bulletproof.fetch import Fetcher, FetchLimits, Validators
 from bulletproof.fetch.address import parse
 from bulletproof.fetch.charset import declared, guess, known
 from bulletproof.fetch.content import parse_content_type, settle_type
@@ -244,6 +244,15 @@ async def test_a_page_that_has_not_changed_is_not_sent_again(web: Site, fetcher:
     web.put("/moved", lambda _: Answer(b"", 302, None, {"Location": "/validated"}))
     assert (await fetcher.get(web.url("/moved"), validators=first.validators)).not_modified
     assert not (await fetcher.get(web.url("/validated"))).not_modified
+
+
+@pytest.mark.parametrize("etag", ['"v\u00e4"', '"a\tb"', ""])
+async def test_a_validator_that_cannot_be_sent_back_is_left_out(web: Site, fetcher: Fetcher, etag: str) -> None:
+    web.put("/odd", page(1), headers={"ETag": etag})
+    found = await fetcher.get(web.url("/odd"))
+    assert found.etag is None
+    assert not (await fetcher.get(web.url("/odd"), validators=Validators(etag + "\r\nX: y", "\udcff"))).not_modified
+    assert "x" not in web.requests[-1].headers
 
 
 async def test_neither_cookies_nor_credentials_are_sent(web: Site, fetcher: Fetcher) -> None:

@@ -95,7 +95,7 @@ class Client:
         async for chunk in answer.content.iter_any():
             packed += len(chunk)
             in_window += len(chunk)
-            if packed > limits.max_bytes and cut is None:
+            if packed > limits.max_bytes:
                 raise _too_large("the page is larger", limits.max_bytes)
             for piece in unpacker.feed(chunk):
                 unpacked += len(piece)

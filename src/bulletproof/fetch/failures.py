@@ -121,7 +121,7 @@ def _unknown_host(error: socket.gaierror, address: Address) -> AIError:
 
 def _no_http(error: Exception, address: Address) -> BadResponseError:
     # What aiohttp's parser does not understand comes with a status of its own making; headers do not get smaller.
-    said = one_line(str(getattr(error, "message", "")), limit=100)
+    said = one_line(str(getattr(error, "message", "")), limit=100).partition(":")[0]  # after it comes what was sent
     large = re.search("more than|too many", said, re.IGNORECASE) is not None
     what = "headers that are too large or too many" if large else "something that is no HTTP"
     return BadResponseError(f"{address.site} answers {what} ({said})", retryable=not large, url=shown(address))

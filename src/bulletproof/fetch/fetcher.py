@@ -153,8 +153,8 @@ class Fetcher:
             raise DeadlineExceededError("the time allowed is over before the page was asked for", url=shown(address))
         total = self.limits.total_timeout
         known = validators or Validators()
-        asked = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
-        headers = {name: value for name, value in asked.items() if value}
+        asked = {"If-None-Match": _sound(known.etag), "If-Modified-Since": _sound(known.last_modified)}
+        headers = {name: value for name, value in asked.items() if value is not None}
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
@@ -216,7 +216,7 @@ class Fetcher:
             media_type = settle_type(media_type, label, body, address)
             if media_type != PDF:
                 charset = declared(body, label) or await asyncio.to_thread(guess, body)
-        said = (headers.get("ETag"), headers.get("Last-Modified"))
+        said = (_sound(headers.get("ETag")), _sound(headers.get("Last-Modified")))
         return Page("", str(address), answer.status, media_type, charset, body, *said, same, redirects)
 
     async def _load_robots(self, address: Address) -> bytes | None:
@@ -232,6 +232,11 @@ class Fetcher:
             return await self._client.read(answer, cut=MAX_BYTES)
 
         return await self._walk(address, admit, read, {})
+
+
+def _sound(value: str | None) -> str | None:
+    """A validator that can be kept and sent back; what is none is left out."""
+    return value if value and value.isascii() and value.isprintable() else None
 
 
 def _next(address: Address, location: str | None) -> Address:
