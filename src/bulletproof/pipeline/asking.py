@@ -68,7 +68,8 @@ async def ask_for_text(client: LLMClient, page: str) -> Found | None:
     if not _taken_from(answer.text, shown):
         _log.warning("the LLM's answer about a page was discarded: its words are not those of the page")
         return None
-    return Found(tidy(answer.text), "llm", answer.title, answer.date, answer.author)
+    title, author = (said if said and _taken_from(said, shown) else None for said in (answer.title, answer.author))
+    return Found(tidy(answer.text), "llm", title, answer.date, author)
 
 
 def _taken_from(text: str, page: str) -> bool:
