@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Memory of the loaded models together, in bytes; beyond it the least recently used are let go.",
     )
+    remote_model_key: SecretStr | None = Field(
+        None, description="API key sent to the servers behind which `remote` models are."
+    )
 
     max_upload_bytes: int = Field(25 * MIB, ge=1, description="Largest upload over HTTP, in bytes.")
     max_file_bytes: int = Field(8192 * MIB, ge=1, description="Largest file on the command line, in bytes.")
@@ -79,6 +82,19 @@ class Settings(BaseSettings):
     )
     inline_results: int = Field(
         1000, ge=0, description="Results in the answer of POST /process; the rest is at GET /results."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests for work that one key, or one address without a key, may send in a minute."
+    )
+    bytes_per_day: int | None = Field(None, ge=1, description="Bytes that one caller may send in a day.")
+    records_per_day: int | None = Field(
+        None, ge=1, description="Records, rows of predictions and URLs that one caller may have analysed in a day."
+    )
+    llm_tokens_per_day: int | None = Field(
+        None, ge=1, description="Tokens of the LLM that one caller may use in a day."
+    )
+    llm_cost_per_day: float | None = Field(
+        None, gt=0, description="US dollars that the LLM may cost for one caller in a day."
     )
     retention_days: float | None = Field(None, gt=0, description="Days that results are kept; for ever when not set.")
     max_concurrent_uploads: int = Field(8, ge=1, description="Uploads processed at the same time by one worker.")
@@ -144,7 +160,9 @@ class Settings(BaseSettings):
     def _any_case(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("database_url", "llm_base_url", "llm_api_key", "fetch_user_agent", mode="before")
+    @field_validator(
+        "database_url", "llm_base_url", "llm_api_key", "fetch_user_agent", "remote_model_key", mode="before"
+    )
     @classmethod
     def _empty_means_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value

@@ -28,7 +28,8 @@ from bulletproof.errors import (
     OverloadedError,
     classify,
 )
-from bulletproof.service.keys import SCOPES, KeyRing, scope_of
+from bulletproof.service.keys import SCOPES, WORK, KeyRing, scope_of
+from bulletproof.service.quota import Meter
 from bulletproof.service.responses import diagnosis_response
 
 logger = logging.getLogger("bulletproof.service")
@@ -81,6 +82,7 @@ class Gate:
     Args:
         app: The app behind.
         keys: Keys that may use the service; without any, only this machine may.
+        meter: Says whether a caller has used up what it may.
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
         report: Called with a diagnosis of a failure that no route handled.
@@ -93,6 +95,7 @@ class Gate:
         app: ASGIApp,
         *,
         keys: KeyRing,
+        meter: Meter,
         max_body: dict[str, int],
         body_seconds: float = 300.0,
         observe: Callable[[str, str, int, float], None],
@@ -101,6 +104,7 @@ class Gate:
     ) -> None:
         self.app = app
         self._keys = keys
+        self.meter = meter
         self._max_body = max_body
         self.body_seconds = body_seconds
         self.observe = observe
@@ -153,8 +157,11 @@ class Gate:
         path = str(scope["path"])
         given = _key_of(headers)
         if given:
+            address = _address_of(scope)
+            self.meter.check_refused(address)
             key = self._keys.find(given)
             if key is None:
+                self.meter.refuse(address)
                 raise AccessDeniedError("the API key is not valid")
             needed = scope_of(scope.get("method", "GET"), path)
             if needed not in key.scopes and not path.startswith(_OPEN_PATHS):
@@ -184,6 +191,8 @@ class _Exchange:
         self.started = 0.0
         self.complete = False
         self.refusal: AIError | None = None
+        self.subject = ""
+        self.metered = False
         self.status = 0
         self._receive = receive
         self._send = send
@@ -197,8 +206,13 @@ class _Exchange:
         self.started = started = self.gate.clock()
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         try:
-            self.scope["state"]["caller"] = self.gate.caller(self.scope, self.headers)
-            self._check_length()
+            caller = self.scope["state"]["caller"] = self.gate.caller(self.scope, self.headers)
+            size = self._check_length()
+            named = caller.known and caller.name != LOCAL
+            self.subject = self.scope["state"]["subject"] = caller.name if named else _address_of(self.scope)
+            if self.gate.meter.limits and scope_of(self.scope["method"], self.scope["path"]) in WORK:
+                self.metered = True
+                self.gate.meter.admit(self.subject, size=size)
             await self.gate.app(self.scope, self.receive, self._send_from_app)
             if self.refusal is not None and not self.status:
                 raise self.refusal
@@ -212,10 +226,12 @@ class _Exchange:
         finally:
             self._finish(self.gate.clock() - started)
 
-    def _check_length(self) -> None:
+    def _check_length(self) -> int:
         declared = self.headers.get("content-length")
-        if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > self.limit:
+        size = int(declared[:20]) if declared is not None and declared.isascii() and declared.isdigit() else 0
+        if size > self.limit:
             raise self._refuse(self._size_error())
+        return size
 
     def _refuse(self, error: AIError) -> AIError:
         self.refusal = error
@@ -263,6 +279,9 @@ class _Exchange:
                 (b"x-request-id", self.request_id.encode()),
                 *(default for default in _DEFAULTS if default[0] not in names),
             ]
+            if self.metered:
+                standing = self.gate.meter.headers(self.subject)
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in standing.items()]
         await self._send(message)
 
     async def _answer(self, error: Exception) -> None:
@@ -311,6 +330,8 @@ class _Exchange:
     def _finish(self, seconds: float) -> None:
         method, route, state = self.scope["method"], self._route(), self.scope["state"]
         self.gate.observe(method, route, self.status, seconds)
+        if self.metered:
+            self.gate.meter.add(self.subject, "bytes", self.received)
         extra = {"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)}
         if "code" in state:
             extra["code"] = state["code"]
@@ -347,6 +368,11 @@ def _key_of(headers: Headers) -> str | None:
 
 def _is_dashboard(path: str) -> bool:
     return path == "/dashboard" or path.startswith("/dashboard/")
+
+
+def _address_of(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"address:{client[0] if client else 'unknown'}"
 
 
 def _is_here(client: Any) -> bool:

@@ -21,6 +21,9 @@ from bulletproof.settings import Settings
 SCOPES = ("process", "predict", "batches", "read", "operate")
 """What a key may be for: send files, ask models, run batches, read what there is, steer."""
 
+WORK = ("process", "predict", "batches")
+"""Those that cost something; what callers may use up is counted for these."""
+
 _SCOPE_OF = {"process": "process", "results": "process", "predict": "predict", "v2": "predict", "batches": "batches"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")

@@ -154,8 +154,11 @@ class Direct:
 
 async def ask(request: Request, rows: Any, model: str | None, version: str | None, timeout: float | None) -> Prediction:
     """Ask the model server; give up when the client hangs up."""
-    work = services_of(request).models.predict(rows, model=model, version=version, timeout=timeout)
-    return await while_connected(work, request.receive)
+    services = services_of(request)
+    work = services.models.predict(rows, model=model, version=version, timeout=timeout)
+    found = await while_connected(work, request.receive)
+    services.meter.add(request.state.subject, "records", len(found.predictions))
+    return found
 
 
 def failure(

@@ -1,7 +1,7 @@
 """``POST /process``: a file in, analysed results out."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.datastructures import FormData
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from bulletproof.errors import InputValidationError
 from bulletproof.processor import ProcessOptions, split_labels
 from bulletproof.service.access import form_problem, services_of
+from bulletproof.service.quota import Meter
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import ProcessAnswer
 
@@ -54,8 +55,16 @@ async def process_data(
         request.state.failure_logged = True
         request.state.code = answer["code"]
         return error_response(answer, request_id=request.state.request_id, accept=request.headers.get("accept", ""))
+    _count(request, services.meter, answer)
     answer["request_id"] = request.state.request_id
     return await asyncio.to_thread(Answer, answer)
+
+
+def _count(request: Request, meter: Meter, answer: dict[str, Any]) -> None:
+    subject, spent = request.state.subject, answer["summary"].get("usage") or {}
+    meter.add(subject, "records", answer["records"]["received"])
+    meter.add(subject, "tokens", spent.get("prompt_tokens", 0) + spent.get("completion_tokens", 0))
+    meter.add(subject, "cost", spent.get("cost") or 0)
 
 
 def _check_fields(form: FormData) -> None:

@@ -27,6 +27,7 @@ from bulletproof.service.gate import LOCAL, Gate
 from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
+from bulletproof.service.quota import Meter, limits_of, metering
 from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
@@ -58,6 +59,7 @@ class Services:
         settings: The settings of the app.
         processor: Processes uploads.
         keys: Who may use the service.
+        meter: How much callers have used.
         measures: Counts requests and records.
         slots: Bounds the uploads under way and waiting, and shares them out among callers.
         models: Answers predictions.
@@ -68,6 +70,7 @@ class Services:
     settings: Settings
     processor: AIDataProcessor
     keys: KeyRing
+    meter: Meter
     measures: Measures
     slots: Turns
     models: ModelServer
@@ -105,6 +108,7 @@ def create_app(
         settings,
         processor,
         keys,
+        Meter(limits_of(settings)),
         Measures(),
         Turns(
             "uploads",
@@ -128,6 +132,7 @@ def create_app(
                 shared_memory(processor) as services.shared,
                 published(services),
                 expiring(processor.store, settings),
+                metering(services.meter, processor.store),
             ):
                 services.ready = True
                 yield
@@ -174,6 +179,7 @@ def create_app(
     app.add_middleware(
         Gate,
         keys=keys,
+        meter=services.meter,
         max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
         body_seconds=settings.upload_timeout,
         observe=services.measures.observe_request,

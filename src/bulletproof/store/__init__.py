@@ -7,6 +7,7 @@ from bulletproof.store.exports import defuse, export_csv, export_jsonl
 from bulletproof.store.records import RejectionRow, ResultRow, RunRecord
 from bulletproof.store.state_store import SqlStateStore
 from bulletproof.store.store import ResultStore
+from bulletproof.store.usage import SqlUsage, Used
 
 __all__ = [
     "Batch",
@@ -19,6 +20,8 @@ __all__ = [
     "RunRecord",
     "SqlErrorSink",
     "SqlStateStore",
+    "SqlUsage",
+    "Used",
     "defuse",
     "export_csv",
     "export_jsonl",

@@ -168,3 +168,14 @@ pages = sa.Table(
     sa.Column("checked_at", sa.Double, nullable=False),
     sa.Index(None, "checked_at"),
 )
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("ends", sa.Double, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("amount", sa.Double, nullable=False),
+    sa.Index(None, "ends"),
+)
