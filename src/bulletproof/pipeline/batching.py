@@ -6,6 +6,9 @@ from typing import Generic, TypeVar
 
 from bulletproof.errors import InvalidModelOutputError, classify
 
+SHARED = "_bulletproof_batch"
+"""Attribute of an error that went to several callers: one object for each batch that failed."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -107,6 +110,7 @@ class Batcher(Generic[T, R]):
                 await self._run(batch[:middle])
                 await self._run(batch[middle:])
                 return
+            error.__dict__[SHARED] = object()
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

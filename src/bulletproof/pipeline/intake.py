@@ -94,8 +94,6 @@ class Intake:
             if recall:
                 await self.recall(items)
             for item in items:
-                if batch_id in self._parts.rows.stopped:
-                    return
                 yield item
 
     async def recall(self, items: Sequence[ProcessingItem], *, owner: str | None = None) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -44,6 +44,10 @@ _ASK_AGAIN = 2.0
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class _StoppedError(Exception):
+    """Somebody paused or cancelled the batch."""
 
 
 class AIProcessingPipeline:
@@ -313,7 +317,8 @@ class AIProcessingPipeline:
     async def resume(self, batch_id: str, *, chunks: Collection[int] | None = None) -> StatusReport:
         """Go on with a batch of the store: with all of its items that are not done.
 
-        It stops early, after what is under way, when the batch is paused or cancelled meanwhile.
+        It stops early when the batch is paused or cancelled meanwhile; what is under way then is broken off, to be done
+        again.
 
         Args:
             batch_id: The batch.
@@ -332,7 +337,9 @@ class AIProcessingPipeline:
             self._batch.batch_id = batch_id
             if (await store.batch(batch_id)).status != "complete":
                 await store.set_status(batch_id, "running")
-            await self.process_items(self._intake.open_items(batch_id, chunks, recall=self._may_recall))
+            items = self._intake.open_items(batch_id, chunks, recall=self._may_recall)
+            with suppress(_StoppedError):
+                await self.process_items(items, on_done=self._check)
             await self._finish(batch_id)
             counts = await store.counts(batch_id)
         report = self._ended()
@@ -448,6 +455,10 @@ class AIProcessingPipeline:
                 return None
         item.carry.previous, item.result = item.result, None
         return Wait(item.carry.lane, Kind.FRESH)
+
+    async def _check(self, item: ProcessingItem) -> None:
+        if isinstance(item.key, RowKey) and item.key.batch_id in self._parts.rows.stopped:
+            raise _StoppedError(item.key.batch_id)
 
     async def _keep(self, item: ProcessingItem) -> None:
         """Save how an item ended, where the store stage did not."""

@@ -11,6 +11,7 @@ from bulletproof.errors import CircuitOpenError, Diagnosis, StoreError, classify
 from bulletproof.errors.text import one_line
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline.batch import Batch
+from bulletproof.pipeline.batching import SHARED
 from bulletproof.pipeline.handing import Carried
 from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.queue import Kind, WorkQueue
@@ -75,6 +76,7 @@ class Runner:
         self._time = time
         self._now = now
         self._down: dict[str, float] = {}
+        self._told: object = None
         self.troubled: dict[str, AIServiceCircuitBreaker] = {}
 
     def begin(self) -> None:
@@ -241,11 +243,11 @@ class Runner:
 
     def _judge(self, breaker: AIServiceCircuitBreaker, ticket: Any, error: BaseException) -> None:
         """Hand a ticket back; one call made for many items failed once, however many of them are told of it."""
-        told = error.__dict__.setdefault("_bulletproof_told", set())
-        if id(breaker) in told:
+        shared = error.__dict__.get(SHARED)
+        if shared is not None and shared is self._told:
             breaker.withdraw(ticket)
             return
-        told.add(id(breaker))
+        self._told = shared
         breaker.failed(ticket, error)
         self.troubled[breaker.service_name] = breaker
         if len(self.troubled) > _TROUBLED:
