@@ -122,8 +122,14 @@ async def test_a_hang_in_native_code_is_ended_as_well(server: ModelServer) -> No
 
 async def test_growth_beyond_the_limit_is_out_of_memory(server: ModelServer) -> None:
     error = await fails(server, hostile.GROWS, ResourceError, "out_of_memory")
-    assert error.spec.http_status == 503
+    assert (error.spec.http_status, str(error)) == (503, "hostile v1.0 needed more memory than the 200 MiB allowed")
     await served(server)
+
+
+async def test_a_model_that_keeps_what_it_takes_does_not_spoil_the_requests_to_come(server: ModelServer) -> None:
+    for _ in range(3):
+        await fails(server, hostile.HOARDS, ResourceError, "out_of_memory")
+        await served(server, within=10)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from bulletproof.errors import (
     BadResponseError,
     CircuitOpenError,
     ExternalServiceError,
-    PredictionTimeoutError,
     RateLimitedError,
     ServiceAuthError,
     ServiceTimeoutError,
@@ -22,6 +22,7 @@ from bulletproof.models.manifest import Feature, InputSchema, Manifest, OutputSc
 from bulletproof.models.predictor import Outputs
 from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.remote import RemoteRunner
+from bulletproof.models.runners import open_runner
 from bulletproof.models.server import ModelServer
 from bulletproof.monitor import AIErrorMonitor
 
@@ -168,8 +169,11 @@ async def test_rubbish_is_a_bad_response(wire: Any, say: Any, make: Make, body: 
 @pytest.mark.parametrize("how", ["silence", "dripping"])
 async def test_a_server_that_does_not_answer_in_time_is_a_504(wire: Any, say: Any, make: Make, how: str) -> None:
     wire.default = getattr(say, how)
-    with pytest.raises(PredictionTimeoutError, match=r"server of far v1.0 did not answer within 0.2 s"):
-        await ask(make(), timeout=0.2)
+    runner = make()
+    with pytest.raises(ServiceTimeoutError) as caught:
+        await ask(runner, timeout=0.2)
+    assert caught.value.spec.http_status == 504
+    assert runner.breaker.get_metrics()["failures"] == 1
 
 
 async def test_a_server_that_is_gone_is_unavailable_and_then_left_alone(wire: Any, make: Make) -> None:
@@ -183,6 +187,17 @@ async def test_a_server_that_is_gone_is_unavailable_and_then_left_alone(wire: An
     with pytest.raises(CircuitOpenError) as caught:
         await ask(runner)
     assert caught.value.retry_after
+
+
+async def test_the_key_of_the_settings_is_sent(
+    wire: Any, say: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BULLETPROOF_REMOTE_MODEL_KEY", "bp_secret")
+    wire.default = say.http(json.dumps(ANSWER))
+    runner = await open_runner(tmp_path, manifest(f"http://{wire.host}"))
+    await runner.run(ROWS, timeout=5)
+    assert wire.asked[0].headers["authorization"] == "Bearer bp_secret"
+    await runner.aclose()
 
 
 async def test_the_registry_serves_a_remote_model_like_any_other(wire: Any, say: Any, registry: ModelRegistry) -> None:

@@ -351,8 +351,8 @@ class Draws(random.Random):
 
 
 async def settled(server: ModelServer) -> dict[str, Any]:
-    while server._beside:
-        await asyncio.gather(*server._beside)
+    while server._trials._beside:
+        await asyncio.gather(*server._trials._beside)
     [report] = server.reports()
     return report
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-FINE, HANGS, GROWS, SEGFAULTS, NAN, SHAPE, CLASS, RAISES, EXITS, SLEEPS, UNPICKLABLE, NATIVE = range(12)
+FINE, HANGS, GROWS, SEGFAULTS, NAN, SHAPE, CLASS, RAISES, EXITS, SLEEPS, UNPICKLABLE, NATIVE, HOARDS = range(13)
+
+HOARD: list[Any] = []
 
 
 class TwoFacedError(Exception):
@@ -39,8 +41,8 @@ class Hostile:
         if deed == HANGS:
             while True:
                 time.sleep(0.01)
-        elif deed == GROWS:
-            held = []
+        elif deed in (GROWS, HOARDS):
+            held = HOARD if deed == HOARDS else []
             while True:
                 held.append(bytearray(2**22))
         elif deed == SEGFAULTS:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -22,6 +23,7 @@ Rows = NDArray[np.float64]
 
 _LIBRARIES = {"onnx": ("onnxruntime",), "sklearn": ("joblib", "sklearn.utils.validation")}
 
+
 def places_of(manifest: Manifest) -> int:
     """Return how many runs of an isolated model can be under way at the same time: more than cores gain nothing."""
     return min(manifest.limits.max_concurrent, os.cpu_count() or 1)
@@ -40,6 +42,7 @@ class IsolatedRunner:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.memory_bytes = 0
+        self._most = manifest.limits.memory_bytes
         self._name = f"{manifest.name} {manifest.version}"
         self._places = asyncio.Semaphore(places_of(manifest))
         self._workers = places_of(manifest) + 1
@@ -72,6 +75,9 @@ class IsolatedRunner:
             async with asyncio.timeout(timeout), self._places:
                 return await self._pool.run(_predict, rows, expires)
         except ResourceError as error:
+            if error.code == "out_of_memory":
+                allowed = "" if self._most is None else f" than the {self._most / 2**20:,.0f} MiB allowed"
+                raise ResourceError(f"{self._name} needed more memory{allowed}", code=error.code) from error
             if error.code != "internal_error":
                 raise
             raise ModelError(f"the process of {self._name} crashed: {error.message}", code="model_crashed") from error
@@ -120,4 +126,9 @@ def _predict(rows: Rows, expires: float) -> Outputs:
     predictor, name = _model()
     if time.monotonic() >= expires:  # it waited for this worker to start; its caller has been answered
         raise PredictionTimeoutError(f"no process of {name} was free in time")
-    return predict(predictor, rows, name)
+    try:
+        return predict(predictor, rows, name)
+    except ResourceError as error:
+        if error.code == "out_of_memory":  # what it holds by now would be missing to those who come next
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise

@@ -14,7 +14,6 @@ from bulletproof.errors import (
     ConfigurationError,
     ErrorType,
     ExternalServiceError,
-    PredictionTimeoutError,
     RateLimitedError,
     ServiceAuthError,
     ServiceTimeoutError,
@@ -48,6 +47,7 @@ class RemoteRunner:
 
     Args:
         manifest: What is known of the model; its ``url`` is asked.
+        api_key: Sent as a bearer token.
         sleep: Waits so many seconds between two tries.
         rng: Gives the jitter of these waits.
         clock: Gives monotonic seconds.
@@ -57,6 +57,7 @@ class RemoteRunner:
         self,
         manifest: Manifest,
         *,
+        api_key: str | None = None,
         sleep: Callable[[float], Any] | None = None,
         rng: Any = random,
         clock: Callable[[], float] = time.monotonic,
@@ -77,23 +78,20 @@ class RemoteRunner:
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             follow_redirects=False,
         )
         self.breaker = AIServiceCircuitBreaker(
             f"model:{manifest.name}:{manifest.version}", CircuitConfig(timeout=15), clock=clock
         )
         retry = RetryPolicy(max_attempts=3, base_delay=0.1, max_delay=2, sleep=sleep, rng=rng, clock=clock)
-        self._policy = Policy(retry=retry, breaker=self.breaker, name=self._name, clock=clock)
+        seconds = manifest.limits.timeout_seconds
+        self._policy = Policy(retry=retry, breaker=self.breaker, timeout=seconds, name=self._name, clock=clock)
 
     async def run(self, rows: Rows, *, timeout: float, on_runaway: OnRunaway | None = None) -> Outputs:  # noqa: ARG002 -- nothing runs away from here
         """Predict rows; see ``Runner.run``."""
-        try:
-            async with deadline(timeout):
-                return await self._policy.call(self._ask, rows)
-        except TimeoutError as error:
-            if isinstance(error, ServiceTimeoutError):
-                raise
-            raise PredictionTimeoutError(f"{self._name} did not answer within {timeout:.3g} s") from error
+        with deadline(timeout):  # each try is interrupted at its end, which the breaker takes for a failure
+            return await self._policy.call(self._ask, rows)
 
     async def aclose(self) -> None:
         """Close the connections."""

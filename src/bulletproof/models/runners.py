@@ -5,6 +5,7 @@ from pathlib import Path
 from bulletproof.models.local import LocalRunner, start_thread
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.runner import Runner
+from bulletproof.settings import load_settings
 
 
 async def open_runner(folder: Path, manifest: Manifest) -> Runner:
@@ -25,7 +26,8 @@ async def open_runner(folder: Path, manifest: Manifest) -> Runner:
     if manifest.type == "remote":
         from bulletproof.models.remote import RemoteRunner
 
-        return RemoteRunner(manifest)
+        key = load_settings().remote_model_key
+        return RemoteRunner(manifest, api_key=None if key is None else key.get_secret_value())
     if manifest.isolated:
         from bulletproof.models.isolated import IsolatedRunner
 
@@ -39,5 +41,6 @@ def _load(folder: Path, manifest: Manifest) -> LocalRunner:
     from bulletproof.models.loading import open_predictor
 
     predictor = open_predictor(folder, manifest)
-    held = (folder / manifest.file).stat().st_size
+    file = folder / manifest.file
+    held = sum(part.stat().st_size for part in (file, *file.rglob("*")))
     return LocalRunner(predictor, name=f"{manifest.name} {manifest.version}", memory_bytes=held)

@@ -6,15 +6,10 @@ import math
 import random
 import time
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bulletproof.errors import (
-    AIError,
     ErrorType,
     InputValidationError,
     NotFoundError,
@@ -27,18 +22,15 @@ from bulletproof.models.lane import Lane
 from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.registry import ModelRegistry
-from bulletproof.models.rollout import Candidate
 from bulletproof.models.runners import open_runner
-from bulletproof.models.trial import Side, Trial
+from bulletproof.models.trial import Trial, Trials
 from bulletproof.monitor import AIErrorMonitor, default_monitor
-from bulletproof.resilience import AdaptiveLimit, deadline, remaining
+from bulletproof.resilience import AdaptiveLimit, deadline
 
 logger = logging.getLogger("bulletproof.models")
 
 _LANES = 256
 _MEMORY_BYTES = 2 * 2**30  # of the models of a server that is given none
-_BESIDE = 8  # comparisons under way at the same time
-_CANARY_TIME = 0.5  # share of its time after which a canary request goes to the active version
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +92,11 @@ class ModelServer:
         self.default_model = default_model if default_model is not None else registry.default
         self._owns_loaded = loaded is None
         self._clock = clock
-        self._draw: Callable[[], float] = rng.random
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._trials: dict[str, Trial] = {}
-        self._beside: set[asyncio.Task[None]] = set()
+        self._trials = Trials(
+            lambda name, version: self._lane(self.registry.manifest(name, version)),
+            on_failure=self._failed_beside, draw=rng.random, clock=clock,
+        )  # fmt: skip
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -159,7 +152,7 @@ class ModelServer:
 
     def reports(self) -> list[dict[str, Any]]:
         """Return how each candidate does beside its active version; see ``Trial.report``."""
-        return [trial.report() for trial in self._trials.values()]
+        return [trial.report() for trial in self._trials.known.values()]
 
     def queues(self) -> dict[str, AdaptiveLimit]:
         """Return where requests wait, by ``model:NAME:VERSION``."""
@@ -186,10 +179,7 @@ class ModelServer:
     async def aclose(self) -> None:
         """Stop: comparisons are broken off, and models that were loaded here are let go."""
         self._draining = True
-        beside = list(self._beside)
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await self._trials.aclose()
         if self._owns_loaded:
             await self.loaded.aclose()
 
@@ -198,22 +188,15 @@ class ModelServer:
             raise InputValidationError("model and model_version must be strings", field="model")
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise InputValidationError(f"timeout must be above 0 seconds, not {timeout!r}", field="timeout")
-        rollout = self.registry.rollout(name) if version is None else None
-        try:
-            lane = self._lane(self.registry.manifest(name, version if rollout is None else rollout.active))
-        except NotFoundError:
-            if rollout is None:
-                raise
-            lane = self._lane(self.registry.manifest(name))  # says that the active version is gone
+        lane = self._lane(self.registry.manifest(name, version))
         rows, single = lane.read(data)
         allowed = lane.manifest.limits.timeout_seconds
+        rule = self.registry.rollout(name).candidate if version is None else None
         with deadline(allowed if timeout is None else min(timeout, allowed), clock=self._clock):
-            trial = self._trial(lane, rollout.candidate) if rollout is not None else None
-            if trial is None:
-                answers = await lane.predict(rows)
-                return Prediction(answers, name, lane.manifest.version, single)
-            lane, answers = await self._tried(trial, lane, rows, data)
-            return Prediction(answers, name, lane.manifest.version, single)
+            if rule is None:
+                return Prediction(await lane.predict(rows), name, lane.manifest.version, single)
+            answered_by, answers = await self._trials.predict(lane, rule, rows, data)
+            return Prediction(answers, name, answered_by, single)
 
     def _lane(self, manifest: Manifest) -> Lane:
         key = (manifest.name, manifest.version)
@@ -242,83 +225,9 @@ class ModelServer:
             exc_info=error if bug else None, extra={"code": found.code, "model": name},
         )  # fmt: skip
 
-    # A candidate beside the active version.
-
-    def _trial(self, lane: Lane, rule: Candidate | None) -> Trial | None:
-        """Return the trial that this request takes part in, if any."""
-        name, version = lane.manifest.name, lane.manifest.version
-        if rule is None:
-            return None
-        trial = self._trials.get(name)
-        if trial is None or trial.rule != rule or trial.active_version != version:
-            trial = self._trials[name] = Trial(name, version, rule)
-        return trial if self._draw() < rule.share else None
-
-    async def _tried(
-        self, trial: Trial, active: Lane, rows: NDArray[np.float64], data: object
-    ) -> tuple[Lane, list[Answer]]:
-        if trial.rule.mode == "canary":
-            try:
-                candidate = self._lane(self.registry.manifest(trial.model, trial.rule.version))
-                left = remaining()
-                with deadline(left * _CANARY_TIME if left else None, clock=self._clock):
-                    answers = await self._timed(trial.candidate, candidate, candidate.read(data)[0])
-            except AIError as error:
-                trial.rescued += 1
-                self._failed_beside(trial, error)
-            else:
-                self._compare(trial, active, data, answers, answered_by_candidate=True)
-                return candidate, answers
-        answers = await self._timed(trial.active, active, rows)
-        if trial.rule.mode == "shadow":
-            self._compare(trial, active, data, answers, answered_by_candidate=False)
-        return active, answers
-
-    async def _timed(self, side: Side, lane: Lane, rows: NDArray[np.float64]) -> list[Answer]:
-        began = self._clock()
-        try:
-            answers = await lane.predict(rows)
-        except AIError as error:
-            side.errors[error.code] += 1
-            raise
-        side.succeed(self._clock() - began)
-        return answers
-
-    def _compare(
-        self, trial: Trial, active: Lane, data: object, answers: list[Answer], *, answered_by_candidate: bool
-    ) -> None:
-        """Ask the other version too, after the answer, if there is room."""
-        if len(self._beside) >= _BESIDE or self._draining:
-            trial.skipped += 1
-            return
-        task = asyncio.create_task(
-            self._ask_other(trial, active, data, answers, answered_by_candidate=answered_by_candidate),
-            context=Context(),  # the deadline of the request is not its own
-        )
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-
-    async def _ask_other(
-        self, trial: Trial, active: Lane, data: object, answers: list[Answer], *, answered_by_candidate: bool
-    ) -> None:
-        try:
-            lane, side = active, trial.active
-            if not answered_by_candidate:
-                lane, side = self._lane(self.registry.manifest(trial.model, trial.rule.version)), trial.candidate
-            with deadline(lane.manifest.limits.timeout_seconds, clock=self._clock):
-                other = await self._timed(side, lane, lane.read(data)[0])
-        except AIError as error:
-            self._failed_beside(trial, error)
-        else:
-            trial.compare(*((other, answers) if answered_by_candidate else (answers, other)))
-
-    def _failed_beside(self, trial: Trial, error: AIError) -> None:
-        """Report what no caller noticed: seen by whoever looks, but no ground for an alarm."""
-        self.monitor.record_error(
-            str(error.error_type), f"model:{trial.model}", "low", str(error),
-            code=error.code, candidate_version=trial.rule.version, mode=trial.rule.mode,
-        )  # fmt: skip
-        logger.info(
-            "%s %s failed beside %s: %s", trial.model, trial.rule.version, trial.active_version, error.code,
-            extra={"code": error.code, "model": trial.model},
-        )  # fmt: skip
+    def _failed_beside(self, trial: Trial, error: Exception) -> None:
+        """Report what no caller noticed: for whoever looks, but no ground for an alarm."""
+        found = classify(error)
+        context = {"code": found.code, "candidate_version": trial.rule.version, "mode": trial.rule.mode}
+        self.monitor.record_error(str(found.error_type), f"candidate:{trial.model}", "low", found.details, **context)
+        logger.info("a candidate of %s failed: %s", trial.model, found.details, extra=context)

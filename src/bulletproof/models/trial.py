@@ -1,13 +1,25 @@
-"""How a candidate version does beside the active one."""
+"""A candidate version in place of the active one, or beside it, and how it does."""
 
+import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulletproof.models.checking import Answer
-from bulletproof.models.rollout import Candidate
+import numpy as np
+from numpy.typing import NDArray
 
+from bulletproof.errors import classify
+from bulletproof.models.checking import Answer
+from bulletproof.models.lane import Lane
+from bulletproof.models.rollout import Candidate
+from bulletproof.resilience import deadline, remaining
+
+Rows = NDArray[np.float64]
+
+_BESIDE = 8  # comparisons under way at the same time
+_CANARY_TIME = 0.5  # share of its time after which a canary request goes to the active version
 _LATEST = 1000
 _RELATIVE = 1e-3  # difference of two values of a regression up to which they agree
 
@@ -19,11 +31,6 @@ class Side:
     answered: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
-
-    def succeed(self, seconds: float) -> None:
-        """Count an answer."""
-        self.answered += 1
-        self.seconds.append(seconds)
 
     def report(self) -> dict[str, Any]:
         """Return the counts, and the times of the latest answers in milliseconds."""
@@ -99,6 +106,110 @@ class Trial:
             "active": self.active.report(),
             "candidate": self.candidate.report(),
         }
+
+
+class Trials:
+    """Asks candidates in place of the active version, or beside it.
+
+    A comparison is made after the answer and in its own time, so that it delays nobody; a few at a time, and the rest
+    are left out.
+
+    Args:
+        lane_of: Gives the way to a version of a model.
+        on_failure: Told of what a candidate failed with and no caller noticed.
+        draw: Gives numbers in [0, 1).
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        lane_of: Callable[[str, str], Lane],
+        *,
+        on_failure: Callable[[Trial, Exception], None],
+        draw: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self.known: dict[str, Trial] = {}
+        self._lane_of = lane_of
+        self._on_failure = on_failure
+        self._draw = draw
+        self._clock = clock
+        self._beside: set[asyncio.Task[None]] = set()
+
+    async def predict(self, active: Lane, rule: Candidate, rows: Rows, data: object) -> tuple[str, list[Answer]]:
+        """Predict within the deadline of the context, with the candidate taking part in its share of the requests.
+
+        Args:
+            active: The way to the active version.
+            rule: Which candidate takes part, and how.
+            rows: As the active version reads the request.
+            data: The request itself, which the candidate reads by its own schema.
+
+        Returns:
+            The version that answered, and its answers.
+        """
+        name, version = active.manifest.name, active.manifest.version
+        trial = self.known.get(name)
+        if trial is None or trial.rule != rule or trial.active_version != version:
+            trial = self.known[name] = Trial(name, version, rule)
+        if self._draw() >= rule.share:
+            return version, await active.predict(rows)
+        if rule.mode == "canary":
+            try:
+                candidate = self._lane_of(name, rule.version)
+                left = remaining()
+                with deadline(left * _CANARY_TIME if left else None, clock=self._clock):
+                    answers = await self._timed(trial.candidate, candidate, candidate.read(data)[0])
+            except Exception as error:  # noqa: BLE001 -- whatever it is, there is another version to ask
+                trial.rescued += 1
+                self._on_failure(trial, error)
+            else:
+                self._compare(trial, lambda: active, trial.active, data, answers)
+                return rule.version, answers
+        answers = await self._timed(trial.active, active, rows)
+        if rule.mode == "shadow":
+            self._compare(trial, lambda: self._lane_of(name, rule.version), trial.candidate, data, answers)
+        return version, answers
+
+    async def aclose(self) -> None:
+        """Break off the comparisons."""
+        beside = list(self._beside)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _timed(self, side: Side, lane: Lane, rows: Rows) -> list[Answer]:
+        began = self._clock()
+        try:
+            answers = await lane.predict(rows)
+        except Exception as error:
+            side.errors[classify(error).code] += 1
+            raise
+        side.answered += 1
+        side.seconds.append(self._clock() - began)
+        return answers
+
+    def _compare(
+        self, trial: Trial, lane_of: Callable[[], Lane], side: Side, data: object, answers: list[Answer]
+    ) -> None:
+        if len(self._beside) >= _BESIDE:
+            trial.skipped += 1
+            return
+        # In a context of its own: the deadline of the request is not that of the comparison.
+        task = asyncio.create_task(self._ask_other(trial, lane_of, side, data, answers), context=Context())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _ask_other(
+        self, trial: Trial, lane_of: Callable[[], Lane], side: Side, data: object, answers: list[Answer]
+    ) -> None:
+        try:
+            lane = lane_of()
+            with deadline(lane.manifest.limits.timeout_seconds, clock=self._clock):
+                other = await self._timed(side, lane, lane.read(data)[0])
+            trial.compare(*((other, answers) if side is trial.active else (answers, other)))
+        except Exception as error:  # noqa: BLE001 -- the caller has long been answered
+            self._on_failure(trial, error)
 
 
 def _quantile(times: Sequence[float], share: float) -> float | None:
