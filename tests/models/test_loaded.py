@@ -372,6 +372,22 @@ async def test_the_failure_of_a_version_that_was_removed_is_forgotten(shelf: She
     await models.aclose()
 
 
+async def test_a_replaced_version_that_fails_afterwards_does_not_speak_for_the_new_one(shelf: Shelf) -> None:
+    models = cache(shelf)
+    shelf.gate.clear()
+    shelf.failures["iris:v1.0:old"] = ModelLoadError("torn")
+    old = asyncio.create_task(use(models, manifest_of("iris", description="old")))
+    await shelf.started.wait()
+    new = asyncio.create_task(use(models, manifest_of("iris", description="new")))
+    await settle()
+    shelf.gate.set()
+    assert [str(result) for result in await asyncio.gather(old, new, return_exceptions=True)] == [
+        "torn", "iris:v1.0:new",
+    ]  # fmt: skip
+    assert models.health()["status"] == "healthy"
+    await models.aclose()
+
+
 # The end.
 
 

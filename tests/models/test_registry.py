@@ -357,6 +357,7 @@ def test_a_broken_rollout_takes_the_default_but_no_version_and_is_mended_by_acti
         churn.manifest("churn")
     assert churn.manifest("churn", "v1.0").version == "v1.0"
     assert "rollout.json" in churn.models()[0].problem
+    churn.add("churn", "v1.2", churn.folder / "churn/v1.0/model.onnx", **WHAT)
     churn.activate("churn", "v1.1")
     assert churn.manifest("churn").version == "v1.1"
 

@@ -80,14 +80,7 @@ class _Known(Generic[V]):
 
 
 class ModelCatalog:
-    """The versions in ``folder/<name>/<version>/``, and those of the package; what ``ModelRegistry`` reads from.
-
-    Args:
-        folder: The folder; it need not exist.
-        bundled: Whether the models of the package are there too.
-        default: The model that is meant when none is named.
-        clock: Gives monotonic seconds.
-    """
+    """What ``ModelRegistry`` reads from; see there."""
 
     def __init__(
         self, folder: Path, *, bundled: bool = True, default: str = "iris", clock: Callable[[], float] = time.monotonic
@@ -217,7 +210,7 @@ class ModelCatalog:
         if not NAME.fullmatch(name):
             return None
         for _, path in self._present(sight, name, ROLLOUT_FILE):
-            return read_json(path, Rollout)
+            return read_json(path, Rollout, f"Activate a version: bulletproof models activate {name} VERSION")
         sight.soon = True
         versions = self._versions_of(name)
         usable = [item.version for item in versions if item.manifest is not None]

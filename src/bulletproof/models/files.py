@@ -39,12 +39,13 @@ def stamp_of(path: str) -> Stamp | None:
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
-def read_json(path: Path, kind: type[M]) -> M:
+def read_json(path: Path, kind: type[M], hint: str | None = None) -> M:
     """Read a small JSON file strictly.
 
     Args:
         path: The file.
         kind: What is in it.
+        hint: What to do when it is broken.
 
     Returns:
         What is in it.
@@ -62,9 +63,7 @@ def read_json(path: Path, kind: type[M]) -> M:
     try:
         return kind.model_validate_json(data, strict=True)
     except ValidationError as error:
-        raise ModelLoadError(
-            f"{path.name}: {problems_of(error)}", hint=f"Correct {path.name}, or add it anew."
-        ) from error
+        raise ModelLoadError(f"{path.name}: {problems_of(error)}", hint=hint) from error
 
 
 def problems_of(error: ValidationError) -> str:
@@ -91,7 +90,7 @@ def read_version(root: Path, name: str, version: str) -> Manifest:
     """
     folder = root / name / version
     _inside(root, folder / MANIFEST_FILE)
-    manifest = read_json(folder / MANIFEST_FILE, Manifest)
+    manifest = read_json(folder / MANIFEST_FILE, Manifest, "Correct the manifest, or remove the version.")
     if (manifest.name, manifest.version) != (name, version):
         raise ModelLoadError(
             f"{MANIFEST_FILE} is that of {manifest.name} {manifest.version}, but lies in {name}/{version}",

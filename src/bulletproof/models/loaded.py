@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from bulletproof.errors import (
@@ -105,17 +105,27 @@ class LoadedModels:
         self._closed = False
         self._returned = asyncio.Event()
 
-    def lease(self, manifest: Manifest) -> "Lease":
+    @asynccontextmanager
+    async def lease(self, manifest: Manifest) -> AsyncIterator[Runner]:
         """Lend the runner of a version for a block of code; loaded first if it is not.
 
         Args:
             manifest: As ``ModelRegistry.manifest`` gave it for this request.
 
-        Returns:
-            For ``async with``; entering it raises ``ModelLoadError`` when the version cannot be loaded,
-            ``DeadlineExceededError`` when that takes longer than the request has, ``OverloadedError`` after ``aclose``.
+        Yields:
+            The runner.
+
+        Raises:
+            ModelLoadError: The version cannot be loaded.
+            DeadlineExceededError: Loading takes longer than the request has.
+            OverloadedError: The models have been closed.
         """
-        return Lease(self, manifest)
+        place = self._place_of(manifest)
+        place.leases += 1
+        try:
+            yield place.runner if place.runner is not None else await self._wait(place)
+        finally:
+            self._give_back(place)
 
     def health(self) -> dict[str, Any]:
         """Return which versions are loaded, being loaded, or cannot be, and why."""
@@ -163,8 +173,7 @@ class LoadedModels:
 
     # Within.
 
-    async def take(self, manifest: Manifest) -> tuple[_Place, Runner]:
-        """Return the place of a version once it is loaded, to be given back with ``give_back``, and its runner."""
+    def _place_of(self, manifest: Manifest) -> _Place:
         if self._closed:
             raise _stopping()
         key = (manifest.name, manifest.version)
@@ -175,17 +184,9 @@ class LoadedModels:
             place = self._places[key] = _Place(manifest)
             place.loading = self._start(self._load(key, place))
         self._places.move_to_end(key)
-        place.leases += 1
-        if place.runner is not None:
-            return place, place.runner
-        try:
-            return place, await self._wait(place)
-        except BaseException:
-            self.give_back(place)
-            raise
+        return place
 
-    def give_back(self, place: _Place) -> None:
-        """End a lease."""
+    def _give_back(self, place: _Place) -> None:
         place.leases -= 1
         if place.leases:
             return
@@ -237,7 +238,7 @@ class LoadedModels:
             runner = place.runner = await breaker.call(self._open, manifest)
         except BaseException as error:
             self._forget(place)
-            failure = self._failure(key, manifest, error)
+            failure = self._failure(key, place, error)
             if failure is error:
                 raise
             raise failure from error
@@ -266,7 +267,7 @@ class LoadedModels:
         except Exception as error:
             raise ModelLoadError(f"{name} cannot be loaded: {classify(error).details}") from error
 
-    def _failure(self, key: Key, manifest: Manifest, error: BaseException) -> BaseException:
+    def _failure(self, key: Key, place: _Place, error: BaseException) -> BaseException:
         """Return what those who wait are told, and keep it for those who come while the circuit is open."""
         if isinstance(error, asyncio.CancelledError) and self._closed:
             return _stopping()
@@ -275,7 +276,9 @@ class LoadedModels:
             known.retry_after = error.retry_after
             return known
         if isinstance(error, AIError) and not isinstance(error, CircuitOpenError | NotFoundError):
-            self._failures[key] = (manifest, error)
+            manifest = place.manifest
+            if not place.outdated:
+                self._failures[key] = (manifest, error)
             logger.error(
                 "a model cannot be loaded: %s", error,
                 extra={"model": manifest.name, "version": manifest.version, "code": error.code, "hint": error.hint},
@@ -337,28 +340,6 @@ class LoadedModels:
         except NotFoundError:
             return True
         return False
-
-
-class Lease:
-    """A runner lent for a block of code; see ``LoadedModels.lease``."""
-
-    __slots__ = ("_manifest", "_models", "_place")
-
-    def __init__(self, models: LoadedModels, manifest: Manifest) -> None:
-        self._models = models
-        self._manifest = manifest
-        self._place: _Place | None = None
-
-    async def __aenter__(self) -> Runner:
-        self._place, runner = await self._models.take(self._manifest)
-        return runner
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        place, self._place = self._place, None
-        assert place is not None
-        self._models.give_back(place)
 
 
 def _label(manifest: Manifest) -> str:

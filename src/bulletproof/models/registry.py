@@ -12,15 +12,7 @@ from pydantic import ValidationError
 
 from bulletproof.errors import AIError, InputValidationError, ModelLoadError
 from bulletproof.models.catalog import ModelCatalog, VersionInfo
-from bulletproof.models.files import (
-    MANIFEST_FILE,
-    copy_in,
-    locked,
-    problems_of,
-    scratch,
-    sync_folder,
-    write_json,
-)
+from bulletproof.models.files import MANIFEST_FILE, copy_in, locked, problems_of, scratch, sync_folder, write_json
 from bulletproof.models.formats import FORMATS, sniff
 from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
@@ -204,10 +196,7 @@ class ModelRegistry(ModelCatalog):
         self._try_out(name, version, share, "canary")
 
     def shadow(self, name: str, version: str, share: float) -> None:
-        """Have a share of the requests that name no version asked of a candidate too, whose answers are compared only.
-
-        Args and errors are those of ``canary``.
-        """
+        """Ask a candidate too, and only compare what it answers; arguments and errors are those of ``canary``."""
         self._try_out(name, version, share, "shadow")
 
     def stop_rollout(self, name: str) -> None:
@@ -241,13 +230,15 @@ class ModelRegistry(ModelCatalog):
         home = self.folder / manifest.name
         with locked(self.folder):
             self._refuse_present(manifest.name, manifest.version)
-            before = [item for item in self._versions_of(manifest.name) if item.manifest is not None]
-            active = self.rollout(manifest.name).active if before else manifest.version
+            active = None
+            if not any((root / manifest.name / ROLLOUT_FILE).exists() for root in self._roots):
+                # Written down, so that no other version becomes active by merely being there.
+                there = any(item.manifest is not None for item in self._versions_of(manifest.name))
+                active = self.rollout(manifest.name).active if there else manifest.version
             home.mkdir(exist_ok=True)
             part.rename(home / manifest.version)
             sync_folder(home)
-            if not any((root / manifest.name / ROLLOUT_FILE).exists() for root in self._roots):
-                # A newer version must not become active by merely being there.
+            if active is not None:
                 self._write(manifest.name, Rollout(active=active))
 
     def _take_out(self, name: str, version: str) -> None:
