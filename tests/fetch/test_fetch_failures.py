@@ -28,7 +28,7 @@ from bulletproof.errors import (
 )
 from bulletproof.fetch import Fetcher, FetchLimits
 from bulletproof.resilience import deadline
-from support.web import Site
+from support.web import Answer, Site
 
 
 async def failure(fetcher: Fetcher, url: str, kind: type[AIError]) -> AIError:
@@ -63,6 +63,7 @@ async def failure(fetcher: Fetcher, url: str, kind: type[AIError]) -> AIError:
         (504, ServiceTimeoutError, "service_timeout", True),
         (520, ServiceUnavailableError, "service_unavailable", True),
         (300, BadResponseError, "bad_response", False),
+        (305, BadResponseError, "bad_response", False),
     ],
 )
 async def test_each_status_means_one_thing(
@@ -122,6 +123,11 @@ async def test_each_misbehaviour_has_its_error(
     assert error.retryable is retryable
     assert says in str(error)
     assert len(str(error)) < 600
+
+
+async def test_nothing_new_is_no_answer_to_who_knows_nothing_yet(web: Site, fetcher: Fetcher) -> None:
+    url = web.put("/unasked", lambda _: Answer(b"", 304, None))
+    assert "not asked" in str(await failure(fetcher, url, BadResponseError))
 
 
 async def test_a_length_that_is_too_small_does_not_spoil_the_next_answer(web: Site, fetcher: Fetcher) -> None:

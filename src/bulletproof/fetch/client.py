@@ -19,17 +19,7 @@ _ACCEPT = "text/html, application/xhtml+xml, text/*;q=0.9, application/json;q=0.
 
 
 class Client:
-    """Asks sites, through sockets that the guard makes: no proxy, no cookies, no redirects.
-
-    Args:
-        guard: Makes the sockets.
-        limits: How much an answer may cost.
-        user_agent: Value of the header.
-        per_host: Connections to one host at a time; 0 for as many as wanted.
-        tls: Certificates trusted; those of the machine by default.
-        resolver: How aiohttp looks up names.
-        clock: Gives monotonic seconds.
-    """
+    """Asks sites, through sockets that the guard makes: no proxy, no cookies, no redirects; see ``Fetcher``."""
 
     def __init__(
         self,
@@ -55,11 +45,7 @@ class Client:
 
     @asynccontextmanager
     async def ask(self, address: Address, headers: Mapping[str, str]) -> AsyncIterator["aiohttp.ClientResponse"]:
-        """Send a request; inside of the block, its answer can be read.
-
-        Raises:
-            AIError: What went wrong, in the block too.
-        """
+        """Send a request; inside of the block, its answer can be read. What goes wrong in it is an error of ours."""
         session = self._connected()
         from yarl import URL
 
@@ -74,17 +60,7 @@ class Client:
             attempt.reset(token)
 
     async def read(self, answer: "aiohttp.ClientResponse", cut: int | None = None) -> bytes:
-        """Return the body, unpacked.
-
-        Args:
-            answer: From ``ask``.
-            cut: Bytes after which the rest is left; by default a body that is too large is an error.
-
-        Raises:
-            FileTooLargeError: It is larger than the limits, as sent or unpacked.
-            ServiceTimeoutError: It comes too slowly.
-            BadResponseError: It is not packed as its header says, or some of it is missing.
-        """
+        """Return the body, unpacked; only about its first ``cut`` bytes when that is given."""
         limits, clock = self._limits, self._clock
         if cut is None and (answer.content_length or 0) > limits.max_bytes:
             raise _too_large(f"the page has {answer.content_length:,} bytes", limits.max_bytes)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_AGENT = f"bulletproof-ai/{__version__}"
+_CONDITIONS = ("If-None-Match", "If-Modified-Since")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -52,8 +53,7 @@ class Fetcher:
             ``*.domain`` or a network such as ``10.0.0.0/8``.
         allow_ports: Ports that every other host may use.
         respect_robots: Whether to keep to each site's ``robots.txt``.
-        user_agent: Value of the ``User-Agent`` header; what stands before its first ``/`` is looked for in
-            ``robots.txt``.
+        user_agent: Value of the ``User-Agent`` header; its first word is looked for in ``robots.txt``.
         limits: How much a page may cost.
         per_host: Connections to one host at a time; 0 for as many as wanted.
         tls: Certificates trusted; those of the machine by default.
@@ -93,7 +93,7 @@ class Fetcher:
             raise ConfigurationError("user_agent must be printable ASCII, such as 'my-crawler/1.0 (+https://...)'")
         self.limits = limits
         self._guard = Guard(allow_hosts, allow_ports)
-        self._robots = Robots(self._load_robots, user_agent.partition("/")[0].strip(), clock)
+        self._robots = Robots(self._load_robots, user_agent, clock)
         self._respect_robots = respect_robots
         self._clock, self._now = clock, now
         self._client = Client(
@@ -153,8 +153,7 @@ class Fetcher:
             raise DeadlineExceededError("the time allowed is over before the page was asked for", url=shown(address))
         total = self.limits.total_timeout
         known = validators or Validators()
-        asked = {"If-None-Match": _sound(known.etag), "If-Modified-Since": _sound(known.last_modified)}
-        headers = {name: value for name, value in asked.items() if value is not None}
+        headers = {name: kept for name, value in zip(_CONDITIONS, known, strict=True) if (kept := _sound(value))}
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
@@ -209,6 +208,8 @@ class Fetcher:
         check_status(answer.status, headers, address, now=self._now)
         media_type, label = parse_content_type(headers.get("Content-Type"))
         same = answer.status == 304
+        if same and not any(name in answer.request_info.headers for name in _CONDITIONS):
+            raise BadResponseError("the site says that nothing has changed (HTTP 304), which was not asked")
         charset, body = None, b""
         if not same:
             check_type(media_type, address)

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterable
 from contextvars import ContextVar
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -40,10 +41,6 @@ _REFUSED = [
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _HOST = re.compile(r"(\*\.)?([^*/\s]+)")
 
-_SITES = 10_000
-
-Network = IPv4Network | IPv6Network
-
 
 def why_refused(address: str | IPv4Address | IPv6Address) -> str | None:
     """Say why a network address must not be connected to; None when it is a public one.
@@ -61,6 +58,7 @@ def why_refused(address: str | IPv4Address | IPv6Address) -> str | None:
     return None if found.version == 4 or found in _GLOBAL_UNICAST else "reserved"
 
 
+@lru_cache(maxsize=4096)
 def _plain(address: str | IPv4Address | IPv6Address) -> IPv4Address | IPv6Address | None:
     try:
         found = ip_address(address.partition("%")[0] if isinstance(address, str) else address)
@@ -83,24 +81,13 @@ attempt: ContextVar[Attempt] = ContextVar("bulletproof_fetch_attempt")
 
 
 class Guard:
-    """Says which addresses may be fetched, and makes sockets to no others.
-
-    Args:
-        allow_hosts: Exceptions: such a host may be private, use any port and needs no robots.txt. Each is a host
-            (``intranet``, ``10.1.2.3``), a host with a port (``intranet:8080``: this port alone), all names below a
-            domain (``*.corp.example``), or a network (``10.0.0.0/8``: whatever leads there; names keep to robots.txt).
-        allow_ports: Ports that every host may use.
-
-    Raises:
-        ConfigurationError: An entry cannot be read.
-    """
+    """Says which addresses may be fetched, and makes sockets to no others; see ``Fetcher`` for what it is given."""
 
     def __init__(self, allow_hosts: Iterable[str] = (), allow_ports: Iterable[int] = (80, 443)) -> None:
         self.ports = frozenset(allow_ports)
         self._hosts: set[tuple[str, int | None]] = set()
         self._suffixes: list[tuple[str, int | None]] = []
-        self._networks: list[Network] = []
-        self._judged: dict[tuple[str, int], bool] = {}
+        self._networks: list[IPv4Network | IPv6Network] = []
         for entry in [allow_hosts] if isinstance(allow_hosts, str) else allow_hosts:
             self._add(entry.strip())
         for port in self.ports:
@@ -144,24 +131,15 @@ class Guard:
         Raises:
             InputValidationError: ``blocked_url``.
         """
-        site = (address.host, address.port)
-        exempt = self._judged.get(site)
-        if exempt is None:
-            exempt = self.exempt(address)
-            if not exempt:
-                self._refuse(address)
-            if len(self._judged) > _SITES:
-                self._judged.clear()
-            self._judged[site] = exempt
-        return exempt
-
-    def _refuse(self, address: Address) -> None:
+        if self.exempt(address):
+            return True
         # A name may lead into a network on the list, where any port will do: the socket will tell.
         if address.port not in self.ports and not self._networks:
             raise self.error(address, f"port {address.port} is not among the allowed {sorted(self.ports)}")
         why = None if _plain(address.host) is None else why_refused(address.host)
         if why is not None:
             raise self.error(address, f"{address.host} is {why}")
+        return False
 
     @staticmethod
     def error(address: Address, why: str) -> InputValidationError:

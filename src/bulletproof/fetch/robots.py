@@ -16,8 +16,6 @@ _FAILED_SECONDS = 60.0
 _SITES = 2000
 _TOKEN = re.compile(r"[A-Za-z_-]+|\*")
 
-Load = Callable[[Address], Awaitable[bytes | None]]
-
 
 class Rules(NamedTuple):
     """What one crawler may fetch from one site.
@@ -43,12 +41,7 @@ class Rules(NamedTuple):
 
 
 def parse_robots(text: str, agent: str) -> Rules:
-    """Read what a ``robots.txt`` says to a crawler; lines that are none of the format are left out.
-
-    Args:
-        text: Its content.
-        agent: The crawler's product token, such as ``bulletproof-ai``; groups that name it go before those for ``*``.
-    """
+    """Read what a ``robots.txt`` says to the crawler with this product token; what is no line of it is left out."""
     groups: dict[str, list[tuple[str, bool]]] = {}
     delays: dict[str, float] = {}
     names: list[str] = []
@@ -95,17 +88,14 @@ class Robots:
 
     Without one (any 4xx but 429) all is allowed. While it cannot be read (5xx, 429, no connection) nothing is, and it
     is asked for again after a minute (RFC 9309 §2.3.1).
-
-    Args:
-        load: Gets the file; None for "there is none".
-        agent: The crawler's product token.
-        clock: Gives monotonic seconds.
     """
 
-    def __init__(self, load: Load, agent: str, clock: Callable[[], float]) -> None:
-        self._load = load
-        self._agent = agent
-        self._clock = clock
+    def __init__(
+        self, load: Callable[[Address], Awaitable[bytes | None]], user_agent: str, clock: Callable[[], float]
+    ) -> None:
+        token = _TOKEN.match(user_agent)
+        self._load, self._clock = load, clock
+        self._agent = token[0] if token else "*"
         self._known: OrderedDict[str, tuple[float, Rules | AIError]] = OrderedDict()
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -152,7 +142,9 @@ class Robots:
             body = await self._load(address._replace(target="/robots.txt"))
         except AIError as error:
             # What will not get better is no file: then the page itself says what is wrong with the site.
-            found, seconds = (error if error.retryable else Rules()), _FAILED_SECONDS
+            seconds = _FAILED_SECONDS
+            # Kept without its traceback, which holds on to all it passed through.
+            found = AIError(error.message, retry_after=error.retry_after) if error.retryable else Rules()
         else:
             seconds = _FRESH_SECONDS
             found = Rules() if body is None else parse_robots(body[:MAX_BYTES].decode("utf-8", "replace"), self._agent)

@@ -101,14 +101,7 @@ class _Layer:
 
 
 class Unpacker:
-    """Unpacks what a ``Content-Encoding`` header says.
-
-    Args:
-        header: The header's value; empty or None for a body that is not packed.
-
-    Raises:
-        UnsupportedFormatError: It names an encoding that cannot be unpacked here, or too many.
-    """
+    """Unpacks what a ``Content-Encoding`` header says; refuses one that was not asked for."""
 
     def __init__(self, header: str | None) -> None:
         names = [name.strip().lower().removeprefix("x-") for name in (header or "").split(",")]
@@ -121,11 +114,7 @@ class Unpacker:
         self._layers = [_Layer(name) for name in reversed(names)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Unpack the next bytes, in pieces of about 64 KiB at most.
-
-        Raises:
-            BadResponseError: They are not packed as the header says.
-        """
+        """Unpack the next bytes, in pieces of about 64 KiB at most; ``BadResponseError`` when they are rubbish."""
         pieces = iter([data])
         for layer in self._layers:
             pieces = _through(layer, pieces)
@@ -135,11 +124,7 @@ class Unpacker:
             raise BadResponseError(f"the body cannot be unpacked: {error}") from error
 
     def finish(self) -> None:
-        """Say that the body has ended.
-
-        Raises:
-            BadResponseError: Some of it is missing.
-        """
+        """Say that the body has ended; ``BadResponseError`` when some of it is missing."""
         if not all(layer.whole for layer in self._layers):
             raise BadResponseError("the body ended before all of it was unpacked: some of it is missing")
 
