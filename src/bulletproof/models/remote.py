@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bulletproof.errors import (
     BadResponseError,
     ConfigurationError,
+    DeadlineExceededError,
     ErrorType,
     ExternalServiceError,
     RateLimitedError,
@@ -90,8 +91,11 @@ class RemoteRunner:
 
     async def run(self, rows: Rows, *, timeout: float, on_runaway: OnRunaway | None = None) -> Outputs:  # noqa: ARG002 -- nothing runs away from here
         """Predict rows; see ``Runner.run``."""
-        with deadline(timeout):  # each try is interrupted at its end, which the breaker takes for a failure
-            return await self._policy.call(self._ask, rows)
+        try:
+            with deadline(timeout):  # each try is interrupted at its end, which the breaker takes for a failure
+                return await self._policy.call(self._ask, rows)
+        except DeadlineExceededError as error:
+            raise ServiceTimeoutError(f"{self._name} did not answer within {timeout:.3g} s") from error
 
     async def aclose(self) -> None:
         """Close the connections."""
