@@ -24,10 +24,10 @@ _MOST_TEXT = 64 << 20
 _MOST_MEMBERS = 100
 # What models of these libraries are made of; whatever else a file imports deserves a look.
 _USUAL = frozenset((
-    "_codecs", "catboost", "collections", "copy_reg", "copyreg", "joblib", "lightgbm", "numpy", "pandas", "scipy",
+    "_codecs", "catboost", "collections", "copy_reg", "copyreg", "lightgbm", "numpy", "pandas", "scipy",
     "sklearn", "torch", "__torch__", "xgboost",
 ))  # fmt: skip
-_USUAL_BUILTINS = frozenset(
+_USUAL_NAMES = {"joblib.numpy_pickle.NumpyArrayWrapper"}.union(
     f"{module}.{name}"
     for module in ("builtins", "__builtin__")
     for name in ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set",
@@ -115,7 +115,7 @@ def inspect_model(path: str | os.PathLike[str]) -> ModelFacts:
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}") from error
     facts.unusual = [
-        name for name in facts.imports if name not in _USUAL_BUILTINS and name.partition(".")[0] not in _USUAL
+        name for name in facts.imports if name not in _USUAL_NAMES and name.partition(".")[0] not in _USUAL
     ]
     return facts
 
