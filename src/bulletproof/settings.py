@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     retention_days: float | None = Field(None, gt=0, description="Days that results are kept; for ever when not set.")
     max_concurrent_uploads: int = Field(8, ge=1, description="Uploads processed at the same time by one worker.")
     max_queued_uploads: int = Field(64, ge=0, description="Uploads that may wait; more are refused with 503.")
+    min_free_memory_bytes: int = Field(
+        128 * MIB, ge=0, description="Memory that has to be free for an upload to be taken, in bytes."
+    )
+    min_free_disk_bytes: int = Field(
+        64 * MIB, ge=0, description="Disk of the data folder that has to be free for an upload to be taken, in bytes."
+    )
     upload_timeout: float = Field(300.0, gt=0, description="Seconds one upload may take, reading and analysing.")
 
     fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

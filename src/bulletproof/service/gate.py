@@ -39,6 +39,7 @@ _FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
 # Where a page of the dashboard sends the file that it hands on to /process.
 _UPLOADS = "/dashboard/_nicegui/client/"
+_UPLOAD_PATHS = ("/process", "/batches", _UPLOADS)
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 _PAUSE_SECONDS = 30.0  # between two pieces of a body
@@ -83,6 +84,7 @@ class Gate:
         app: The app behind.
         keys: Keys that may use the service; without any, only this machine may.
         meter: Says whether a caller has used up what it may.
+        check_room: Called before an upload is read; raises when there is no room for it.
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
         report: Called with a diagnosis of a failure that no route handled.
@@ -96,6 +98,7 @@ class Gate:
         *,
         keys: KeyRing,
         meter: Meter,
+        check_room: Callable[[], None] = lambda: None,
         max_body: dict[str, int],
         body_seconds: float = 300.0,
         observe: Callable[[str, str, int, float], None],
@@ -105,6 +108,7 @@ class Gate:
         self.app = app
         self._keys = keys
         self.meter = meter
+        self.check_room = check_room
         self._max_body = max_body
         self.body_seconds = body_seconds
         self.observe = observe
@@ -213,6 +217,8 @@ class _Exchange:
             if self.gate.meter.limits and scope_of(self.scope["method"], self.scope["path"]) in WORK:
                 self.metered = True
                 self.gate.meter.admit(self.subject, size=size)
+            if self.scope["method"] == "POST" and self.scope["path"].startswith(_UPLOAD_PATHS):
+                self.gate.check_room()
             await self.gate.app(self.scope, self.receive, self._send_from_app)
             if self.refusal is not None and not self.status:
                 raise self.refusal

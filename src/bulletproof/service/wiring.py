@@ -32,6 +32,7 @@ from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
 from bulletproof.service.turns import Turns
+from bulletproof.service.watermarks import Watermarks
 from bulletproof.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -180,6 +181,11 @@ def create_app(
         Gate,
         keys=keys,
         meter=services.meter,
+        check_room=Watermarks(
+            settings.data_dir,
+            min_memory=settings.min_free_memory_bytes,
+            min_disk=settings.min_free_disk_bytes,
+        ).check,
         max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
         body_seconds=settings.upload_timeout,
         observe=services.measures.observe_request,
