@@ -1,0 +1,219 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulletproof.errors import InputValidationError, NotFoundError, StoreError
+from bulletproof.jobs import BatchJobs
+from bulletproof.jobs.engine import _job
+from bulletproof.store.address import Address, parse_address
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Address:
+    """PostgreSQL is tested with real processes."""
+    return parse_address(None, tmp_path / "data")
+
+
+def urls(count: int, prefix: str = "a") -> list[str]:
+    return [f"https://{prefix}.example.com/{number}" for number in range(count)]
+
+
+async def complete(jobs: BatchJobs, batch_id: str) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    async with asyncio.timeout(30):
+        async for one in jobs.events(batch_id):
+            report = one
+    return report
+
+
+async def test_every_item_of_a_batch_is_done_once(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of()
+    batch = await jobs.submit([*urls(35), urls(1)[0], "nonsense"], owner="ada", options={"priority": 2})
+    report = await complete(jobs, batch.id)
+    assert report["status"] == "complete"
+    assert (report["total"], report["duplicates"], report["success"], report["failed"]) == (36, 1, 35, 1)
+    assert report["by_code"] == {"invalid_input": 1}
+    assert report["by_error_type"] == {"validation_error": 1}
+    assert report["finished_at"] >= report["created_at"]
+    assert report["seconds_left"] is None
+    assert set(web.hits.values()) == {1}
+    assert len(web.hits) == 35
+    items = await jobs.store.items(batch.id, limit=100)
+    assert all(item.result["score"] == 0.5 for item in items if item.status == "success")
+
+    async def tidied() -> bool:
+        return len(await jobs.tables.find(workflow_id_prefix=batch.id)) <= 1
+
+    await asyncio.sleep(0.1)
+    assert await tidied()
+
+
+async def test_the_same_key_finds_the_same_batch_and_does_nothing_twice(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of()
+    first = await jobs.submit(urls(5), owner="ada", key="import-7")
+    await complete(jobs, first.id)
+    again = await jobs.submit(urls(5), owner="ada", key="import-7")
+    assert (again.id, again.status) == (first.id, "complete")
+    assert set(web.hits.values()) == {1}
+    with pytest.raises(InputValidationError) as caught:
+        await jobs.submit(urls(6), owner="ada", key="import-7")
+    assert caught.value.code == "conflict"
+
+
+async def test_a_paused_batch_stands_still_and_goes_on_when_it_is_resumed(jobs_of: Any, web: Any, until: Any) -> None:
+    web.seconds = 0.05
+    jobs = await jobs_of(chunk=20)
+    batch = await jobs.submit(urls(200))
+    await until(lambda: len(web.hits) >= 20)
+    paused = await jobs.pause(batch.id)
+    assert paused.status == "paused"
+
+    async def none_left() -> bool:
+        return not await jobs.tables.find(workflow_id_prefix=f"{batch.id}:", status=["ENQUEUED", "PENDING"])
+
+    await until(none_left)
+    before = sum(web.hits.values())
+    await asyncio.sleep(0.5)
+    assert sum(web.hits.values()) == before < 200
+    assert (await jobs.status(batch.id))["status"] == "paused"
+    web.seconds = 0
+    await jobs.resume(batch.id)
+    report = await complete(jobs, batch.id)
+    assert report["success"] == 200
+    assert sum(web.hits.values()) <= 200 + 4 * 8  # what was under way when it was paused
+
+
+async def test_a_cancelled_batch_keeps_what_is_done_and_cannot_be_resumed(jobs_of: Any, web: Any, until: Any) -> None:
+    web.seconds = 0.05
+    jobs = await jobs_of(chunk=20)
+    batch = await jobs.submit(urls(200))
+    await until(lambda: len(web.hits) >= 20)
+    await jobs.cancel(batch.id)
+    report = await complete(jobs, batch.id)
+    assert report["status"] == "cancelled"
+    assert report["success"] < 200
+    for change in (jobs.resume, jobs.pause, jobs.retry):
+        with pytest.raises(InputValidationError) as caught:
+            await change(batch.id)
+        assert caught.value.code == "conflict"
+    assert (await jobs.cancel(batch.id)).status == "cancelled"
+
+
+async def test_failed_items_are_done_again_when_asked_for(jobs_of: Any, web: Any) -> None:
+    bad, worse = urls(2)
+    web.broken = {bad: NotFoundError("gone"), worse: InputValidationError("rubbish", code="corrupted_image")}
+    jobs = await jobs_of()
+    batch = await jobs.submit(urls(12))
+    assert (await complete(jobs, batch.id))["by_code"] == {"not_found": 1, "corrupted_image": 1}
+    web.broken = {}
+    await jobs.retry(batch.id, codes=["not_found"])
+    assert (await complete(jobs, batch.id))["by_code"] == {"corrupted_image": 1}
+    await jobs.retry(batch.id)
+    report = await complete(jobs, batch.id)
+    assert (report["success"], report["failed"]) == (12, 0)
+    assert web.hits[urls(12)[5]] == 1
+
+
+async def test_a_job_that_is_run_twice_skips_what_is_done(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of()
+    batch = await jobs.submit(urls(10))
+    await complete(jobs, batch.id)
+    await jobs.tables.enqueue([_job(batch, 0, 99)])
+    await asyncio.sleep(1)
+    assert set(web.hits.values()) == {1}
+    assert (await jobs.status(batch.id))["status"] == "complete"
+
+
+async def test_a_batch_whose_jobs_could_not_be_enqueued_is_found(jobs_of: Any, web: Any, monkeypatch: Any) -> None:
+    jobs = await jobs_of(begin=False)
+
+    async def down(_: Any) -> None:
+        raise StoreError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs.tables, "enqueue", down)
+        await jobs.store.access.open()
+        batch = await jobs.submit(urls(15))
+    await jobs.start()
+    assert (await complete(jobs, batch.id))["success"] == 15
+
+
+async def test_items_that_only_wait_hold_up_no_others(jobs_of: Any, web: Any) -> None:
+    down = [f"https://down.example.com/{number}" for number in range(8)]
+    web.broken = {url: StoreError("a place that is down", code="database_unavailable", retry_after=3) for url in down}
+    jobs = await jobs_of(chunk=2)
+    # Of the chunks that are worked on at the same time, each has one that waits.
+    mixed = [url for pair in zip(down, urls(8), strict=True) for url in pair]
+    waiting = await jobs.submit(mixed, options={"priority": 1, "max_retries": 20})
+    other = await jobs.submit(urls(20, "b"))
+    async with asyncio.timeout(20):
+        report = await complete(jobs, other.id)
+    assert report["success"] == 20
+    stands = await jobs.status(waiting.id)
+    assert stands["success"] == 8
+    assert stands["done"] < 16
+    web.broken = {}
+    report = await complete(jobs, waiting.id)
+    assert report["success"] == 16
+    assert all(item.retry_count for item in await jobs.store.items(waiting.id) if "down" in item.url)
+
+
+async def test_events_end_when_the_process_is_told_to_stop(jobs_of: Any, web: Any) -> None:
+    web.seconds = 30
+    jobs = await jobs_of()
+    batch = await jobs.submit(urls(3))
+    seen = []
+    async with asyncio.timeout(10):
+        async for report in jobs.events(batch.id):
+            seen.append(report["status"])
+            jobs.end_streams()
+    assert seen[0] in ("queued", "running")
+
+
+@pytest.mark.parametrize(
+    "options", [{"priority": 0}, {"priority": 11}, {"priority": True}, {"max_retries": -1}, {"colour": 1}]
+)
+async def test_options_that_make_no_sense_are_refused(jobs_of: Any, options: Any) -> None:
+    jobs = await jobs_of(begin=False)
+    with pytest.raises(InputValidationError):
+        await jobs.submit(urls(1), options=options)
+
+
+async def test_batches_of_others_are_not_there(jobs_of: Any) -> None:
+    jobs = await jobs_of()
+    batch = await jobs.submit(urls(1), owner="ada")
+    for ask in (jobs.status, jobs.pause, jobs.resume, jobs.cancel, jobs.retry):
+        with pytest.raises(NotFoundError):
+            await ask(batch.id, owner="bob")
+        with pytest.raises(NotFoundError):
+            await ask("nothing")
+    assert (await complete(jobs, batch.id))["success"] == 1
+
+
+async def test_a_deleted_batch_is_dropped(jobs_of: Any, web: Any, until: Any) -> None:
+    web.seconds = 0.3
+    jobs = await jobs_of()
+    batch = await jobs.submit(urls(20))
+    await until(lambda: web.hits)
+    await jobs.store.delete(batch.id)
+
+    async def over() -> bool:
+        return not await jobs.tables.find(workflow_id_prefix=batch.id, status=["ENQUEUED", "PENDING"])
+
+    await until(over)
+
+
+async def test_an_empty_batch_is_complete_at_once(jobs_of: Any) -> None:
+    jobs = await jobs_of()
+    batch = await jobs.submit([])
+    assert (await complete(jobs, batch.id))["status"] == "complete"
+
+
+def test_a_short_batch_need_not_wait_for_a_long_one_that_came_first(make_batch: Any) -> None:
+    long, short, urgent = make_batch("long"), make_batch("short"), make_batch("urgent", priority=1)
+    order = sorted(
+        [*(_job(long, n, 1) for n in range(4)), _job(short, 0, 1), _job(urgent, 7, 1)], key=lambda j: j.priority
+    )
+    assert [job.args[1] for job in order] == ["urgent", "long", "short", "long", "long", "long"]
