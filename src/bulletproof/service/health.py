@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from bulletproof._version import __version__
 from bulletproof.errors import classify
+from bulletproof.models import ModelServer
 from bulletproof.processor import AIDataProcessor
 from bulletproof.service.access import services_of
 from bulletproof.service.exposition import expose, refresh
@@ -44,7 +45,7 @@ async def health_check(request: Request) -> Response:
     components = {
         "store": await _store(request),
         "analyzer": _analyzer(services.processor),
-        "models": services.models.loaded.health(),
+        "models": _models(services.models),
         "sharing": _sharing(request),
     }
     breakers = _breakers(request)
@@ -110,6 +111,23 @@ def _analyzer(processor: AIDataProcessor) -> dict[str, Any]:
     breaker = breakers_of(processor).get("llm")
     if llm_of(processor) is not None and breaker is not None and breaker.state.value in ("open", "forced_open"):
         found |= {"status": "degraded", "note": "the LLM is not asked while its circuit is open"}
+    return found
+
+
+def _models(models: ModelServer) -> dict[str, Any]:
+    """Say which versions are loaded, which cannot be, and which need not even be tried."""
+    found = models.loaded.health()
+    broken = {
+        f"{model.name}:{item.version}": item.problem
+        for model in models.registry.models()
+        for item in model.versions
+        if item.manifest is None
+    }
+    if broken:
+        told = [f"{name.replace(':', ' ')}: {problem}" for name, problem in broken.items()]
+        found["status"] = "degraded"
+        found["details"] = "; ".join([*([found["details"]] if "details" in found else []), *told])
+        found["versions"] |= {name: {"state": "failed", "details": problem} for name, problem in broken.items()}
     return found
 
 
