@@ -100,12 +100,18 @@ def test_the_list_is_json_when_asked(run: Run, registry: ModelRegistry) -> None:
     told = json.loads(run("list", "--json").stdout)
     assert told["default"] == "iris"
     [iris] = told["models"]
-    assert [(item["version"], item["state"]) for item in iris["versions"]] == [
-        ("v1.0", "active"), ("v1.1", ""), ("v3.0", ""),
-    ]  # fmt: skip
+    assert (iris["active"], iris["candidate"]) == ("v1.0", None)
+    assert [item["version"] for item in iris["versions"]] == ["v1.0", "v1.1", "v3.0"]
     assert iris["versions"][0]["manifest"]["output"]["classes"] == CLASSES.split(",")
     assert "Invalid JSON" in iris["versions"][2]["problem"]
     assert "broken" in run("list").stdout
+
+
+def test_what_others_wrote_does_nothing_to_a_terminal(run: Run, registry: ModelRegistry) -> None:
+    (registry.folder / "\x1b[31m[red]").mkdir(parents=True)
+    shown = run("list").stdout
+    assert "\x1b" not in shown
+    assert "?[31m[red]" in shown
 
 
 def test_verifying_exits_with_1_when_something_is_wrong(run: Run, registry: ModelRegistry, onnx: Path) -> None:
@@ -179,6 +185,7 @@ def test_what_does_not_stand_the_test_is_not_added(run: Run, tmp_path: Path, reg
         (["flower", "v1.0", "iris.onnx", "--features", "a", "--classes", "one"], "at least two classes"),
         (["flower", "v1.0", "iris.onnx", "--manifest", "bad.json", "--regression"], "--manifest says it all"),
         (["flower", "v1.0", "iris.onnx", "--manifest", "list.json"], "holds no JSON object"),
+        (["flower", "v1.0", "iris.onnx", "--manifest", "odd.json"], "limits: Input should be a valid dict"),
         (["flower", "v1.0", "no.onnx", "--features", "a", "--regression"], "there is no file no.onnx"),
         (["flower", "v1.0", "bad.json", "--features", "a", "--regression"], "a file of no known kind"),
         (["iris", "v1.0", "iris.onnx", "--features", "a", "--regression"], "iris v1.0 is there already"),
@@ -189,6 +196,7 @@ def test_wrong_use_exits_with_2_and_says_what_is_expected(
 ) -> None:
     (tmp_path / "bad.json").write_text("{,}")
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "odd.json").write_text('{"limits": [], "input": 1}')
     done = run("add", *arguments, "--no-verify")
     assert done.returncode == 2
     assert told in " ".join(done.error.split())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -51,19 +51,19 @@ def list_models(as_json: AsJSON = False) -> None:
     registry = _registry()
     found = registry.models()
     if as_json:
-        _print_json({"default": registry.default, "models": [_as_dict(model) for model in found]})
+        _print_json({"default": registry.default, "models": [asdict(model) for model in found]})
         return
     table = _table("Model", "Version", "State", "Type", "What it is")
     for model in found:
         if model.problem:
-            table.add_row(model.name, "", Text("broken", style="red"), "", Text(model.problem))
+            table.add_row(_cell(model.name), "", Text("broken", style="red"), "", _cell(model.problem))
         for item in model.versions:
-            if item.manifest is None:
-                table.add_row(model.name, item.version, Text("broken", style="red"), "", Text(item.problem))
-                continue
-            state = Text(_state(model, item.version), style="green" if item.version == model.active else "")
-            kind = item.manifest.type + (", isolated" if item.manifest.isolated else "")
-            table.add_row(model.name, item.version, state, kind, Text(item.manifest.description))
+            state, kind, what = Text("broken", style="red"), "", item.problem
+            if item.manifest is not None:
+                state = _state(model, item.version)
+                kind = item.manifest.type + (", isolated" if item.manifest.isolated else "")
+                what = item.manifest.description
+            table.add_row(_cell(model.name), _cell(item.version), state, kind, _cell(what))
     Console().print(table)
 
 
@@ -126,7 +126,8 @@ def add(
     given = {"isolated": isolated or None, "description": description}
     asked |= {key: value for key, value in given.items() if value is not None}
     limits = {"timeout_seconds": timeout, "memory_bytes": memory_mib and memory_mib * 2**20}
-    asked["limits"] = asked.get("limits", {}) | {key: value for key, value in limits.items() if value is not None}
+    if isinstance(asked.setdefault("limits", {}), dict):
+        asked["limits"] |= {key: value for key, value in limits.items() if value is not None}
     wanted = _manifest(asked)
     registry = _registry()
     added = registry.add(
@@ -164,7 +165,7 @@ def verify(
         table = _table("Model", "Version", "Manifest", "Checksum", "Loads", "Predicts", "What is wrong")
         for row in rows:
             marks = (Text(mark, style=_COLOURS[mark]) for mark in (row.manifest, row.checksum, row.loads, row.predicts))
-            table.add_row(row.name, row.version, *marks, Text(" ".join(filter(None, (row.problem, row.hint)))))
+            table.add_row(_cell(row.name), _cell(row.version), *marks, _cell(f"{row.problem} {row.hint}".strip()))
         Console().print(table)
     raise typer.Exit(any(row.problem for row in rows))
 
@@ -254,7 +255,7 @@ def inspect(
         "loading it runs code": Text("it can" if runs else "no", style="bold red" if runs else "green"),
         "because": "; ".join(facts["why"]),
         "it would import": Text("\n").join(
-            Text(name, style="bold red" if name in facts["unusual"] else "") for name in facts["imports"]
+            _cell(name, "bold red" if name in facts["unusual"] else "") for name in facts["imports"]
         ),
         "saved with": ", ".join(f"{name} {number}" for name, number in facts["saved_with"].items()),
         "mind": "; ".join(facts["notes"]),
@@ -264,7 +265,7 @@ def inspect(
     table.add_column(overflow="fold")
     for key, value in told.items():
         if value:
-            table.add_row(key, value if isinstance(value, Text) else Text(value))
+            table.add_row(key, value if isinstance(value, Text) else _cell(value))
     Console().print(table)
 
 
@@ -340,31 +341,18 @@ def _json(path: Path) -> Any:
         ) from error
 
 
-def _state(model: "ModelInfo", version: str) -> str:
-    if version == model.active:
-        return "active"
+def _state(model: "ModelInfo", version: str) -> Text:
     candidate = model.candidate
+    if version == model.active:
+        return Text("active", style="green")
     if candidate is not None and candidate.version == version:
-        return f"{candidate.mode} {candidate.share:.1%}"
-    return ""
+        return Text(f"{candidate.mode} {candidate.share:.1%}", style="yellow")
+    return Text()
 
 
-def _as_dict(model: "ModelInfo") -> dict[str, Any]:
-    versions = [
-        {
-            "version": item.version,
-            "state": _state(model, item.version),
-            "problem": item.problem,
-            "bundled": item.bundled,
-            "manifest": item.manifest and item.manifest.model_dump(mode="json"),
-        }
-        for item in model.versions
-    ]
-    candidate = model.candidate and model.candidate.model_dump()
-    return {
-        "name": model.name, "active": model.active, "candidate": candidate, "problem": model.problem,
-        "versions": versions,
-    }  # fmt: skip
+def _cell(text: str, style: str = "") -> Text:
+    """Return what others wrote as text that does nothing to a terminal."""
+    return Text("".join(one if one.isprintable() or one == "\n" else "?" for one in text), style=style)
 
 
 def _table(*columns: str) -> Table:
@@ -375,4 +363,7 @@ def _table(*columns: str) -> Table:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
+    def plain(item: Any) -> Any:
+        return item.model_dump(mode="json") if isinstance(item, BaseModel) else str(item)
+
+    typer.echo(orjson.dumps(value, default=plain, option=orjson.OPT_INDENT_2))
