@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from bulletproof.errors import retry_after_of as retry_after_of
     from bulletproof.errors import rule as rule
     from bulletproof.errors import should_retry_of as should_retry_of
+    from bulletproof.fetch import Fetcher as Fetcher
+    from bulletproof.fetch import Page as Page
     from bulletproof.ingest import load_training_data as load_training_data
     from bulletproof.ingest import read_training_data as read_training_data
     from bulletproof.llm import call_openai_api as call_openai_api
@@ -152,6 +154,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "rule",
         "should_retry_of",
     ),
+    "fetch": (
+        "Fetcher",
+        "Page",
+    ),
     "ingest": (
         "load_training_data",
         "read_training_data",
@@ -245,6 +251,7 @@ __all__ = [
     "ExternalServiceError",
     "Fallback",
     "FallbackEvent",
+    "Fetcher",
     "FileTooLargeError",
     "Gate",
     "Hedge",
@@ -261,6 +268,7 @@ __all__ = [
     "NotFoundError",
     "Notice",
     "OverloadedError",
+    "Page",
     "Policy",
     "PredictionError",
     "PredictionRequest",

@@ -5,8 +5,8 @@ import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urljoin
 
@@ -157,11 +157,10 @@ class Fetcher:
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
-                page = await self._walk(address, self._admit, self._read_page, headers)
+                return await self._walk(address, self._admit, partial(self._read_page, str(address), started), headers)
         except AIError as error:
             error.where.setdefault("url", shown(address))
             raise
-        return replace(page, url=str(address), seconds=self._clock() - started)
 
     async def crawl_delay(self, url: str) -> float | None:
         """Return the seconds between two requests that the site of an address asks for in its ``robots.txt``.
@@ -203,7 +202,9 @@ class Fetcher:
         if not self._guard.check(address) and self._respect_robots:
             await self._robots.check(address)
 
-    async def _read_page(self, answer: "aiohttp.ClientResponse", address: Address, redirects: int) -> Page:
+    async def _read_page(
+        self, url: str, started: float, answer: "aiohttp.ClientResponse", address: Address, redirects: int
+    ) -> Page:
         headers = answer.headers
         check_status(answer.status, headers, address, now=self._now)
         media_type, label = parse_content_type(headers.get("Content-Type"))
@@ -218,7 +219,8 @@ class Fetcher:
             if media_type != PDF:
                 charset = declared(body, label) or await asyncio.to_thread(guess, body)
         said = (_sound(headers.get("ETag")), _sound(headers.get("Last-Modified")))
-        return Page("", str(address), answer.status, media_type, charset, body, *said, same, redirects)
+        seconds = self._clock() - started
+        return Page(url, str(address), answer.status, media_type, charset, body, *said, same, redirects, seconds)
 
     async def _load_robots(self, address: Address) -> bytes | None:
         """Get a ``robots.txt``: None for none."""
