@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -140,3 +141,106 @@ async def test_what_was_half_made_or_deleted_is_swept(batches: BatchStore, wall:
     await batches.delete(kept.id)
     with pytest.raises(NotFoundError):
         await batches.batch(kept.id)
+
+
+async def test_items_come_in_pages_by_status_and_code(batches: BatchStore) -> None:
+    batch = await batches.create(urls(30), chunk_size=10)
+    items = await batches.items(batch.id)
+    failed = [ended(item, "failed", code=("not_found", "service_timeout")[item.position % 2]) for item in items[:20]]
+    waiting = [ended(item, "retrying", code="rate_limited", stage="analyze") for item in items[20:22]]
+    await batches.save(batch.id, [*failed, *waiting])
+    page = await batches.items(batch.id, status="failed", code="not_found", limit=4)
+    assert [item.position for item in page] == [0, 2, 4, 6]
+    page = await batches.items(batch.id, status="failed", code="not_found", after=page[-1].position, limit=100)
+    assert [item.position for item in page] == [8, 10, 12, 14, 16, 18]
+    counts = await batches.counts(batch.id)
+    assert counts.by_status == {"pending": 8, "in_progress": 0, "retrying": 2, "success": 0, "failed": 20}
+    assert (counts.by_stage, counts.by_code) == (
+        {"download": 28, "analyze": 2}, {"not_found": 10, "service_timeout": 10}
+    )  # fmt: skip
+    assert counts.retrying_by_code == {"rate_limited": 2}
+    assert await batches.open_chunks(batch.id) == [2]
+    assert len([item async for item in batches.stream_results(batch.id)]) == 30
+    for wrong in ({"status": "lost"}, {"limit": 0}):
+        with pytest.raises(InputValidationError):
+            await batches.items(batch.id, **wrong)
+
+
+async def test_batches_are_listed_by_owner_and_status(batches: BatchStore) -> None:
+    made = [await batches.create(urls(1), owner=owner) for owner in ("ann", "bob", "ann")]
+    await batches.set_status(made[0].id, "cancelled")
+    assert [batch.id for batch in await batches.batches(owner="ann")] == [made[2].id, made[0].id]
+    assert [batch.id for batch in await batches.batches(status="queued", limit=1, offset=1)] == [made[1].id]
+
+
+async def test_any_text_may_stand_for_a_url_and_comes_back(batches: BatchStore) -> None:
+    odd = ["", "not a url", "https://e.com/" + "x" * 20_000, "https://e.com/\0", "https://e.com/\ud800", "http://[::1"]
+    batch = await batches.create(odd)
+    items = await batches.items(batch.id)
+    assert [item.url for item in items[:3]] == odd[:3]
+    assert batch.total == 6
+    done = [ended(item, "failed", code="blocked_url", error="half \ud800 and \0 NUL", result=None) for item in items]
+    await batches.save(batch.id, done)
+    assert await batches.finish(batch.id)
+    assert (await batches.items(batch.id))[0].error == "half ? and \ufffd NUL"
+
+
+async def test_moments_and_numbers_come_back_as_they_were(batches: BatchStore, wall: Any) -> None:
+    batch = await batches.create(urls(1))
+    item = (await batches.items(batch.id))[0]
+    item.status, item.not_before, item.priority, item.retry_count = "retrying", wall() + timedelta(seconds=90), 7, 2
+    item.attempts, item.seconds = {"download": 2, "extract": 1}, {"download": 1.5}
+    item.result = {"score": float("nan"), "when": wall(), "list": [1, "two"]}
+    wall.forward(seconds=5)
+    await batches.save(batch.id, [item])
+    found = (await batches.items(batch.id))[0]
+    assert (found.not_before, found.updated_at) == (item.not_before, wall())
+    assert (found.priority, found.retry_count, found.attempts, found.seconds) == (7, 2, item.attempts, item.seconds)
+    assert found.result == {"score": None, "when": "2030-01-01T00:00:00+00:00", "list": [1, "two"]}
+
+
+async def test_what_is_known_of_a_page_is_found_by_its_owner_alone(batches: BatchStore, wall: Any) -> None:
+    batch = await batches.create(urls(2), owner="ann")
+    items = await batches.items(batch.id)
+    await batches.save(
+        batch.id, [ended(items[0], result={"etag": '"1"', "score": 1}), ended(items[1], result={"a": 1})]
+    )
+    assert await batches.earlier_results(urls(3), owner="ann") == {urls(1)[0]: {"etag": '"1"', "score": 1}}
+    assert await batches.earlier_results(urls(3), owner="bob") == await batches.earlier_results([]) == {}
+    later = await batches.create(urls(1), owner="ann")
+    await batches.save(later.id, [ended((await batches.items(later.id))[0], result={"etag": '"2"'})])
+    assert (await batches.earlier_results(urls(1), owner="ann"))[urls(1)[0]] == {"etag": '"2"'}
+    wall.forward(days=40)
+    await batches.sweep(retention=timedelta(days=30))
+    assert await batches.earlier_results(urls(3), owner="ann") == {}
+
+
+async def test_finished_batches_are_swept_after_their_time_and_their_key_is_free(
+    batches: BatchStore, wall: Any
+) -> None:
+    done, open_ = await batches.create(urls(1), key="a"), await batches.create(urls(1), key="b")
+    await batches.save(done.id, [ended((await batches.items(done.id))[0])])
+    assert await batches.finish(done.id)
+    wall.forward(days=31)
+    assert await batches.sweep() == 0
+    assert await batches.sweep(retention=timedelta(days=30)) == 1
+    assert [batch.id for batch in await batches.batches()] == [open_.id]
+    assert (await batches.create(urls(2), key="a")).total == 2
+    await batches.delete(open_.id)
+    assert (await batches.create(urls(3), key="b")).total == 3
+
+
+async def test_a_batch_without_urls_is_complete_at_once(batches: BatchStore) -> None:
+    batch = await batches.create([])
+    assert (batch.total, batch.chunks) == (0, 0)
+    assert await batches.finish(batch.id)
+
+
+async def test_nothing_is_complete_while_it_is_paused_or_has_items_left(batches: BatchStore) -> None:
+    batch = await batches.create(urls(1))
+    assert not await batches.finish(batch.id)
+    await batches.set_status(batch.id, "paused")
+    assert await batches.save(batch.id, [ended((await batches.items(batch.id))[0])]) == "paused"
+    assert not await batches.finish(batch.id)
+    await batches.set_status(batch.id, "queued")
+    assert await batches.finish(batch.id)
