@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 from playwright.sync_api import expect
 
+from bulletproof.models import ModelRegistry
+
 TEXTS = json.dumps(["good thing", "bad thing"]).encode()
 
 
@@ -166,3 +168,21 @@ def test_where_websockets_are_blocked_the_page_lives_by_polling(serve: Any, boar
     board.sees("Recent runs", "t.json")
     assert service.stop() < 15
     board.expect_refusals()
+
+
+def test_a_model_file_that_was_replaced(serve: Any, board: Any, tmp_path: Any) -> None:
+    folder = tmp_path / "data" / "models"
+    registry = ModelRegistry(folder)
+    bundled = registry.manifest("iris", "v1.0")
+    source = registry.folder_of(bundled) / bundled.file
+    registry.add("flowers", "v1.0", source, type="onnx", input=bundled.input, output=bundled.output)
+    address = serve().address
+    good = {"model": "flowers", "input_data": [5.1, 3.5, 1.4, 0.2]}
+    board.open(f"{address}/dashboard/").live()
+    (folder / "flowers" / "v1.0" / bundled.file).write_bytes(source.read_bytes() + b"something else")
+    refused = httpx.post(f"{address}/predict", json=good, timeout=60)
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_tampered")
+    board.sees("Most frequent errors", "flowers", "model_tampered")
+    expect(open_sample(board)).to_contain_text("What to do:")
+    # The other models go on.
+    assert httpx.post(f"{address}/predict", json={"input_data": good["input_data"]}).status_code == 200
