@@ -83,6 +83,18 @@ class Serve:
         self.processes.clear()
 
 
+@pytest.fixture(scope="session")
+def serve_in() -> Callable[[Path], Serve]:
+    """Like ``serve``, in a folder and for as long as the test likes."""
+
+    def make(folder: Path) -> Serve:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return Serve(folder, int(probe.getsockname()[1]))
+
+    return make
+
+
 @pytest.fixture
 def serve(tmp_path: Path, free_port: int) -> Iterator[Serve]:
     """Start ``bulletproof serve`` as a process of its own and return its address; ``stop()`` ends it."""
