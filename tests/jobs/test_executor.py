@@ -111,7 +111,10 @@ async def test_jobs_of_a_dead_executor_are_taken_up_and_those_of_a_slow_one_are_
     other.close()
 
 
-async def test_a_job_that_the_engine_took_but_did_not_start_is_found(executor_of: Any, until: Any) -> None:
+async def test_a_job_that_the_engine_took_but_did_not_start_is_found(
+    executor_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulletproof.jobs.executor._LOST_SECONDS", 1.0)
     done: list[int] = []
 
     async def work(number: int) -> None:

@@ -19,6 +19,7 @@ Handler = Callable[..., Awaitable[None]]
 TICK_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 20.0
+_LOST_SECONDS = 5.0
 _SWEEPER = "sweep"
 _BACKOFF = Backoff(base=1, cap=60, jitter="equal")
 _log = logging.getLogger("bulletproof.jobs")
@@ -64,7 +65,7 @@ class Executor:
         self._sleep = sleep
         self._rng = rng if rng is not None else random.Random()  # noqa: S311
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._lost: set[str] = set()
+        self._missed: dict[str, float] = {}
         self._serving: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         self._open = False
@@ -227,10 +228,11 @@ class Executor:
             await self._leases.free(slot)
 
     async def _find_own(self) -> None:
-        """Take up what the engine took off a queue for us but failed to start: missing in two looks, one tick apart."""
+        """Take up what the engine took off a queue for us but did not start for long."""
+        now = self.loop.time()
         missing = {job.workflow_id: job for job in await self._pending(self.id) if job.workflow_id not in self._running}
-        await self._tables.take_up([job for name, job in missing.items() if name in self._lost])
-        self._lost = set(missing) - self._lost
+        self._missed = {name: self._missed.get(name, now) for name in missing}
+        await self._tables.take_up([job for name, job in missing.items() if now - self._missed[name] > _LOST_SECONDS])
 
     async def _pending(self, executor_id: str | None) -> list[Any]:
         return await self._tables.find(status="PENDING", executor_id=executor_id)
