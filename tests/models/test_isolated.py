@@ -126,6 +126,13 @@ async def test_growth_beyond_the_limit_is_out_of_memory(server: ModelServer) -> 
     await served(server)
 
 
+async def test_what_a_model_leaks_from_request_to_request_counts_against_its_limit(server: ModelServer) -> None:
+    outcomes = [await asyncio.gather(server.predict([hostile.LEAKS, 1]), return_exceptions=True) for _ in range(12)]
+    codes = [getattr(outcome, "code", "fine") for [outcome] in outcomes]
+    assert set(codes) == {"fine", "out_of_memory"}
+    await served(server)
+
+
 async def test_a_model_that_keeps_what_it_takes_does_not_spoil_the_requests_to_come(server: ModelServer) -> None:
     for _ in range(3):
         await fails(server, hostile.HOARDS, ResourceError, "out_of_memory")

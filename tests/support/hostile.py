@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-FINE, HANGS, GROWS, SEGFAULTS, NAN, SHAPE, CLASS, RAISES, EXITS, SLEEPS, UNPICKLABLE, NATIVE, HOARDS = range(13)
+FINE, HANGS, GROWS, SEGFAULTS, NAN, SHAPE, CLASS, RAISES, EXITS, SLEEPS, UNPICKLABLE, NATIVE, HOARDS, LEAKS = range(14)
 
 HOARD: list[Any] = []
 
@@ -45,6 +45,8 @@ class Hostile:
             held = HOARD if deed == HOARDS else []
             while True:
                 held.append(bytearray(2**22))
+        elif deed == LEAKS:
+            HOARD.append(bytearray(b"x") * 2**26)
         elif deed == SEGFAULTS:
             ctypes.string_at(0)
         elif deed == RAISES:

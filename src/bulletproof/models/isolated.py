@@ -17,16 +17,17 @@ from bulletproof.models.local import predict
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Outputs, Predictor
 from bulletproof.models.runner import OnRunaway
-from bulletproof.workers import WorkerPool
+from bulletproof.workers import WorkerPool, limit_memory
 
 Rows = NDArray[np.float64]
 
+_MOST_WORKERS = 8  # at the same time: each holds the model, and a container often sees more cores than it may use
 _LIBRARIES = {"onnx": ("onnxruntime",), "sklearn": ("joblib", "sklearn.utils.validation")}
 
 
 def places_of(manifest: Manifest) -> int:
     """Return how many runs of an isolated model can be under way at the same time: more than cores gain nothing."""
-    return min(manifest.limits.max_concurrent, os.cpu_count() or 1)
+    return min(manifest.limits.max_concurrent, os.cpu_count() or 1, _MOST_WORKERS)
 
 
 class IsolatedRunner:
@@ -50,7 +51,6 @@ class IsolatedRunner:
             self._workers,
             name=self._name,
             initializer=partial(_load, folder, manifest),
-            memory_bytes=manifest.limits.memory_bytes,
             preload=(__name__, *_LIBRARIES.get(manifest.type, ())),
         )
 
@@ -101,6 +101,8 @@ def _load(folder: Path, manifest: Manifest) -> None:
     name = f"{manifest.name} {manifest.version}"
     try:
         _loaded = open_predictor(folder, manifest), name
+        if manifest.limits.memory_bytes is not None:
+            limit_memory(manifest.limits.memory_bytes)  # of all it does from now on: what a model hoards counts too
     except AIError as error:
         _loaded = error  # raised by the first task: from here it would only end the worker
     except BaseException as error:  # noqa: BLE001

@@ -183,8 +183,28 @@ def _start(initializer: Callable[[], None] | None) -> None:
 
 def _bounded(memory_bytes: int, function: Callable[..., T], /, *args: Any) -> T:
     """Run a function within a limit, which ends the worker: what its libraries hold after that may be in any state."""
-    if sys.platform != "linux":
+    before = limit_memory(memory_bytes)
+    try:
         return function(*args)
+    except MemoryError:
+        if before is None:
+            raise
+        os._exit(_OVERFLOW)
+    finally:
+        if before is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def limit_memory(memory_bytes: int) -> tuple[int, int] | None:
+    """Bound what this process may take on top of what it holds; nothing happens where the system cannot do that.
+
+    Returns:
+        The limits before, for ``resource.setrlimit``; None when there is no limit.
+    """
+    if sys.platform != "linux":
+        return None
     import resource
 
     # The kind that counts what is taken to be written to, not files that are mapped or room that is set aside.
@@ -193,9 +213,4 @@ def _bounded(memory_bytes: int, function: Callable[..., T], /, *args: Any) -> T:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = held + memory_bytes if hard == resource.RLIM_INFINITY else min(held + memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    try:
-        return function(*args)
-    except MemoryError:
-        os._exit(_OVERFLOW)
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    return soft, hard
