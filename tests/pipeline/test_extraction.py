@@ -185,6 +185,14 @@ def test_scripts_menus_and_styles_are_no_text() -> None:
         ([{"review": "Good thing."}, {"review": "Bad thing."}], "Good thing.\nBad thing."),
         ({"id": "a-1", "url": "https://e.com/a", "n": 3, "ok": True, "said": ["One word.", None]}, "One word."),
         ("Just a text.", "Just a text."),
+        (
+            {"@type": "Article", "articleBody": "So it is.", "author": {"name": "A"}, "publisher": {"name": "P"}},
+            "So it is.",
+        ),
+        (
+            {"by": {"body": "Hi."}, "parts": [{"s": "A long part."}, {"s": "And another."}]},
+            "Hi.\nA long part.\nAnd another.",
+        ),
     ],
 )
 def test_json_is_read_by_its_fields_else_as_a_whole(value: object, text: str) -> None:

@@ -120,7 +120,7 @@ class Extractor:
         try:
             kind = kind_of(media_type, body)
             found = Found("", kind)
-            if len(body) <= _SMALL and kind in ("text", "json"):
+            if len(body) <= _SMALL and (kind == "text" or (kind == "json" and not _has_markup(body))):
                 found = read(kind, body, charset, url)
             elif body:
                 found = await self._pool.run(read, kind, body, charset, url, timeout=self._timeout)
@@ -139,3 +139,7 @@ class Extractor:
     async def aclose(self) -> None:
         """Stop the workers."""
         await self._pool.aclose()
+
+
+def _has_markup(body: bytes | str) -> bool:
+    return "<" in body if isinstance(body, str) else b"<" in body

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -18,17 +18,11 @@ _INLINE = {
     "a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "mark", "q", "s", "small", "span", "strong", "sub",
     "sup", "time", "u", "var", "wbr",
 }  # fmt: skip
-_TITLES = ("title", "headline", "name", "subject")
-_AUTHORS = ("author", "creator", "byline", "by")
-_DATES = (
-    "date",
-    "datePublished",
-    "date_published",
-    "published",
-    "published_at",
-    "publishedAt",
-    "created_at",
-    "created",
+_BODIES = ("articleBody", "content_html", "text", "body", "content")
+_ABOUT = (
+    ("title", "headline", "name", "subject"),
+    ("date", "datePublished", "date_published", "published", "published_at", "publishedAt", "created_at", "created"),
+    ("author", "creator", "byline", "by"),
 )
 _MOST_LEAVES = 100_000
 _CODE = re.compile(r"[\W\d_]*|\S*[\d_/@#:=]\S*")
@@ -93,24 +87,8 @@ def read_html(page: str, url: str = "") -> Found:
         >>> read_html("<p>Good <b>day</b><script>x()</script>")
         Found(text='Good day', method='selectolax', title=None, date=None, author=None)
     """
-    if page.count("<") <= _MOST_TAGS and (found := _article(page, url)) is not None:
-        return found
-    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
-
-    try:
-        tree = LexborHTMLParser(page)
-    except SelectolaxError as error:  # any text at all is a page: it fails for want of memory only
-        raise MemoryError from error
-    heading = tree.css_first("title")
-    title = heading.text(strip=True) if heading is not None else ""
-    tree.strip_tags(_UNSEEN)
-    parts: list[str] = []
-    for node in tree.body.traverse(include_text=True) if tree.body is not None else ():
-        if node.tag == "-text":
-            parts.append(node.text_content or "")
-        else:
-            parts.append(" " if node.tag in _INLINE else "\n")
-    return Found(tidy("".join(parts)), "selectolax", _short(title))
+    found = _article(page, url) if page.count("<") <= _MOST_TAGS else None
+    return found if found is not None else _whole(page)
 
 
 def read_json(text: str) -> Found:
@@ -131,13 +109,14 @@ def read_json(text: str) -> Found:
         raise InvalidFileError(
             f"the content is not valid JSON: {error.msg}", code="invalid_json", line=error.lineno, column=error.colno
         ) from error
+    leaves = _leaves(value)
     for article in _objects(value):
-        body = _field(article, ("articleBody", "content_html", *named([key for key in article if key != "title"])))
-        if body and (article is value or " " in body):
-            return Found(
-                _plain(body), "json", *(_short(_field(article, names)) for names in (_TITLES, _DATES, _AUTHORS))
-            )
-    return Found(tidy("\n".join(_plain(leaf) for leaf in _leaves(value))), "json")
+        names = [*_BODIES, *named(list(article))] if article is value else _BODIES
+        body = _field(article, [name for name in names if name not in _ABOUT[0]])
+        # Inside of something larger only if it is most of what that says.
+        if body and (article is value or 2 * len(body) > sum(map(len, leaves))):
+            return Found(_plain(body), "json", *(_short(_field(article, names)) for names in _ABOUT))
+    return Found(tidy("\n".join(map(_plain, leaves))), "json")
 
 
 def read_pdf(body: bytes) -> Found:
@@ -195,23 +174,37 @@ def _article(page: str, url: str) -> Found | None:
     return Found(text, "trafilatura", _short(found.title), _short(found.date), _short(found.author)) if text else None
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """Return the objects that may be the article: the value itself, and those one or two levels inside."""
-    found, level = [], [value]
+def _whole(page: str) -> Found:
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+
+    try:
+        tree = LexborHTMLParser(page)
+    except SelectolaxError as error:  # any text at all is a page: it fails for want of memory only
+        raise MemoryError from error
+    heading = tree.css_first("title")
+    title = heading.text(strip=True) if heading is not None else ""
+    tree.strip_tags(_UNSEEN)
+    parts: list[str] = []
+    for node in tree.body.traverse(include_text=True) if tree.body is not None else ():
+        if node.tag == "-text":
+            parts.append(node.text_content or "")
+        else:
+            parts.append(" " if node.tag in _INLINE else "\n")
+    return Found(tidy("".join(parts)), "selectolax", _short(title))
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects that may be the article: the value itself, then those one or two levels inside."""
+    level = [value]
     for _ in range(3):
-        objects = [item for item in level if isinstance(item, dict)]
-        found += objects
-        if len(level) > 1 and len(objects) > 1:
-            return []  # a list of many is not one article
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else _items(item))]
-    return found
+        yield from (item for item in level if isinstance(item, dict))
+        # Of the many in a list none is the one.
+        single = [item for item in level if isinstance(item, list) and len(item) == 1]
+        level = [inner for item in level if isinstance(item, dict) for inner in item.values()]
+        level += [item[0] for item in single]
 
 
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _field(article: dict[str, Any], names: tuple[str, ...]) -> str:
+def _field(article: dict[str, Any], names: Iterable[str]) -> str:
     """Return the first text under one of these names; of a list its first entry, of an object its name."""
     for name in names:
         value = article.get(name)
@@ -237,7 +230,7 @@ def _leaves(value: Any) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return read_html(text).text if "</" in text or "<p>" in text or "<br" in text else tidy(text)
+    return _whole(text).text if "</" in text or "<p>" in text or "<br" in text else tidy(text)
 
 
 def _short(value: Any) -> str | None:
