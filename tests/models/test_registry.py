@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bulletproof.errors import ConfigurationError, InputValidationError, ModelLoadError, NotFoundError
 from bulletproof.models import Feature, InputSchema, Limits, Manifest, ModelRegistry, OutputSchema, Rollout
@@ -556,3 +558,85 @@ def test_threads_may_ask_while_others_change(churn: ModelRegistry) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+class Versions(RuleBasedStateMachine):
+    """Any order of adding, activating, removing and trying out, beside what should come of it."""
+
+    numbers = st.integers(0, 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        (self.folder / "model.onnx").write_bytes(b"not looked at")
+        self.registry = ModelRegistry(self.folder / "models", bundled=False)
+        self.there: set[str] = set()
+        self.active: str | None = None
+        self.candidate: str | None = None
+
+    def attempt(self, allowed: bool, change: Callable[..., object], *arguments: Any, **more: Any) -> bool:
+        if allowed:
+            change("churn", *arguments, **more)
+        else:
+            with pytest.raises((InputValidationError, NotFoundError)):
+                change("churn", *arguments, **more)
+        return allowed
+
+    @rule(number=numbers)
+    def add(self, number: int) -> None:
+        version = f"v1.{number}"
+        source = self.folder / "model.onnx"
+        if self.attempt(version not in self.there, self.registry.add, version, source, **WHAT):
+            self.there.add(version)
+            self.active = self.active or version
+
+    @rule(number=numbers)
+    def activate(self, number: int) -> None:
+        version = f"v1.{number}"
+        if self.attempt(version in self.there, self.registry.activate, version):
+            self.active = version
+            self.candidate = None if self.candidate == version else self.candidate
+
+    @rule(number=numbers)
+    def remove(self, number: int) -> None:
+        version = f"v1.{number}"
+        allowed = version in self.there and (version != self.active or self.there == {version})
+        if self.attempt(allowed, self.registry.remove, version):
+            self.there.remove(version)
+            self.active = self.active if self.there else None
+            self.candidate = None if self.candidate == version else self.candidate
+
+    @rule(number=numbers, mode=st.sampled_from(["canary", "shadow"]))
+    def try_out(self, number: int, mode: str) -> None:
+        version = f"v1.{number}"
+        allowed = version in self.there and version != self.active
+        if self.attempt(allowed, getattr(self.registry, mode), version, 0.5):
+            self.candidate = version
+
+    @rule()
+    def stop(self) -> None:
+        self.attempt(bool(self.there), self.registry.stop_rollout)
+        self.candidate = None
+
+    @invariant()
+    def all_see_the_same(self) -> None:
+        for registry in (self.registry, ModelRegistry(self.registry.folder, bundled=False)):
+            listed = [
+                (model.name, model.active, {item.version for item in model.versions}) for model in registry.models()
+            ]
+            assert listed == ([("churn", self.active, self.there)] if self.there else [])
+            if self.active is None:
+                with pytest.raises(NotFoundError):
+                    registry.manifest("churn")
+                continue
+            assert registry.manifest("churn").version == self.active
+            candidate = registry.rollout("churn").candidate
+            assert (candidate.version if candidate else None) == self.candidate
+
+    def teardown(self) -> None:
+        assert not list(self.registry.folder.glob(".part-*"))
+        shutil.rmtree(self.folder)
+
+
+TestVersions = Versions.TestCase
+TestVersions.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
