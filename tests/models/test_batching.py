@@ -118,6 +118,35 @@ async def test_a_batch_that_nobody_waits_for_is_cancelled(model: Model) -> None:
     assert model.cancelled == 1
 
 
+async def test_a_batch_that_is_given_up_before_it_begins_has_ended(model: Model) -> None:
+    it = joiner(model, most_rows=1)
+    held: list[asyncio.Future[Outputs]] = []
+    task = asyncio.create_task(ask(it, 1, on_runaway=held.append))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(0.01)
+    assert model.calls == []
+    assert all(future.done() for future in held)
+
+
+async def test_a_run_that_goes_on_keeps_the_batch_from_ending() -> None:
+    runaway: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+
+    async def execute(rows: Any, on_runaway: Any) -> Outputs:
+        on_runaway(runaway)
+        raise PredictionTimeoutError("too late")
+
+    held: list[asyncio.Future[Outputs]] = []
+    with pytest.raises(PredictionTimeoutError):
+        await ask(Joiner(execute, name="it", most_rows=1, wait=0), 1, on_runaway=held.append)
+    await asyncio.sleep(0.01)
+    assert not held[0].done()
+    runaway.cancel()
+    await asyncio.sleep(0.01)
+    assert held[0].done()
+
+
 async def test_who_leaves_a_batch_that_goes_on_keeps_its_place_until_it_ends(model: Model) -> None:
     it = joiner(model, wait=0)
     held: list[asyncio.Future[Outputs]] = []

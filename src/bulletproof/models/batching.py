@@ -35,6 +35,7 @@ class _Batch:
     size: int = 0
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
+    runaways: list[asyncio.Future[Outputs]] = field(default_factory=list)
 
 
 class Joiner:
@@ -120,18 +121,24 @@ class Joiner:
     def _start(self, batch: _Batch) -> None:
         self._close(batch)
         batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+        batch.task.add_done_callback(lambda _: self._end(batch))  # cancelled before it began, it would not say so
+
+    def _end(self, batch: _Batch) -> None:
+        """Say that the batch has ended, once nothing of it runs any more."""
+        going_on = [runaway for runaway in batch.runaways if not runaway.done()]
+        if going_on:
+            going_on[0].add_done_callback(lambda _: self._end(batch))
+        else:
+            batch.ended.cancel()
 
     async def _run(self, batch: _Batch) -> None:
-        runaways: list[asyncio.Future[Outputs]] = []
+        members = [member for member in batch.members if member.waits]
+        keep = batch.runaways.append
         try:
-            members = [member for member in batch.members if member.waits]
-            if len(members) == 1 or not await self._together(members, runaways.append):
-                await asyncio.gather(*(self._alone(member, runaways.append) for member in members if member.waits))
+            if len(members) == 1 or not await self._together(members, keep):
+                await asyncio.gather(*(self._alone(member, keep) for member in members if member.waits))
         finally:
-            if runaways:
-                asyncio.gather(*runaways, return_exceptions=True).add_done_callback(lambda _: batch.ended.cancel())
-            else:
-                batch.ended.cancel()
+            self._end(batch)
 
     async def _together(self, members: list[_Member], on_runaway: OnRunaway) -> bool:
         """Run the members' rows in one call; tell whether each has its answer."""
