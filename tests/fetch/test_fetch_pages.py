@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -67,6 +68,11 @@ async def test_an_unknown_charset_does_not_lose_the_page(web: Site, fetcher: Fet
     assert TEXTS["de"] in (await fetcher.get(web.url("/bad-charset"))).text()
 
 
+def test_a_page_in_ascii_that_claims_utf_16_is_read_as_ascii() -> None:
+    assert declared(b"plain words", "utf-16") == "utf-8"
+    assert declared("plain words".encode("utf-16-le"), "utf-16") == "utf-16-le"
+
+
 async def test_one_broken_byte_does_not_turn_a_page_into_another_encoding(web: Site, fetcher: Fetcher) -> None:
     url = web.put("/slip", (TEXTS["ru"] * 3).encode() + b"\xff", type="text/plain; charset=utf-8")
     assert (await fetcher.get(url)).text() == TEXTS["ru"] * 3 + "\ufffd"
@@ -129,11 +135,38 @@ def test_what_a_page_is_follows_from_its_bytes_where_its_header_is_not_true(
     assert settle_type(said, None, body, parse("http://a/")) == is_really
 
 
-@pytest.mark.parametrize("body", [b"PK\x03\x04...", b"\x7fELF....", b"GIF89a...", bytes(100), b"\xff\xd8\xff\xe0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"PK\x03\x04\x14\x00\x00\x00\x08\x00",
+        b"\x7fELF\x02\x01\x01\x00\x00\x00",
+        b"GIF89a\x01\x00\x01\x00\x80\x00\x00",
+        bytes(100),
+        b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01",
+    ],
+)
 def test_binary_files_are_refused_whatever_they_say(body: bytes) -> None:
     for said in ("text/html", "", "application/json", "application/pdf"):
         with pytest.raises(UnsupportedFormatError):
             settle_type(said, None, body, parse("http://a/"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!---->" * 146 + b"<",
+        b"<" * 60_000,
+        b"<meta charset=" + b" " * 4000,
+        b"<meta " * 700,
+        b"<?xml " * 700,
+        b"\xe4<a" * 9000,
+    ],
+)
+def test_no_bytes_take_long_to_judge(body: bytes) -> None:
+    started = time.process_time()
+    settle_type("", None, body, parse("http://a/"))
+    assert declared(body, "utf-16") or guess(body)
+    assert time.process_time() - started < 2
 
 
 @given(st.text(max_size=60))

@@ -14,10 +14,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _META = re.compile(
-    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})|<\?xml[^>]{0,80}?encoding\s*=\s*["']([\w.:-]{1,40})""",
+    rb"""<meta[^>]{0,200}?charset\s{0,20}=\s{0,20}["']?\s{0,20}([\w.:-]{1,40})|<\?xml[^>]{0,80}?encoding\s{0,20}=\s{0,20}["']([\w.:-]{1,40})""",
     re.IGNORECASE,
 )
-_TAG = re.compile(rb"<[^>]{0,1000}>")
+_TAG = re.compile(rb"<[^<>]{0,1000}>")
 # Single letters and marks between ASCII; three in a row are another alphabet.
 _WESTERN = re.compile(
     "(?:[àâäáãåæçèéêëìíîïñòóôöõøœùúûüÿßÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÖÕØŒÙÚÛÜŸ“”‘’„‚«»–—…€°§·¡¿\xa0]{0,2}[\x00-\x7f])*.?"
@@ -83,8 +83,8 @@ def guess(body: bytes) -> str:
 def _readable(body: bytes, name: str) -> bool:
     """Whether slips are rare: at most one for each ten characters beyond ASCII that are right."""
     sample = body[: 16 * SAMPLE]
-    if sample.isascii() and not name.startswith("utf-"):
-        return True
+    if sample.isascii() and b"\0" not in sample:
+        return not name.startswith(("utf-16", "utf-32"))
     text = sample.decode(name, "replace")
     slips = text.count("\ufffd") - (len(sample) < len(body))  # the sample may end inside of a character
     return slips <= 0 or 10 * slips <= sum(char > "\x7f" for char in text) - slips

@@ -147,7 +147,8 @@ class Robots:
             found = AIError(error.message, retry_after=error.retry_after) if error.retryable else Rules()
         else:
             seconds = _FRESH_SECONDS
-            found = Rules() if body is None else parse_robots(body[:MAX_BYTES].decode("utf-8", "replace"), self._agent)
+            text = (body or b"")[:MAX_BYTES].decode("utf-8", "replace")
+            found = await asyncio.to_thread(parse_robots, text, self._agent)  # it may be long
         self._known[origin := address.origin] = (self._clock() + seconds, found)
         self._known.move_to_end(origin)
         if len(self._known) > _SITES:
