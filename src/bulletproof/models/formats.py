@@ -58,8 +58,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )  # fmt: skip
 _ONNX_FIELDS = frozenset((0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42))  # tags that may follow the version of the format
 _TEXT_PICKLE = re.compile(rb"\(?[ci][A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")  # of the protocols 0 and 1, which have no magic
-_MOST_DIRECTORY = 16 << 20
-_END, _END64, _ENTRY = b"PK\x05\x06", b"PK\x06\x06", 46
+_MOST_DIRECTORY, _MOST_TEXT = 16 << 20, 64 << 20
+_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 
 
 def sniff(path: Path) -> str:
@@ -116,18 +116,17 @@ def _sniff(stream: BinaryIO, head: bytes) -> str:
 def _zip_format(stream: BinaryIO) -> str:
     try:
         with open_zip(stream) as archive:
-            names = [name.split("/", 1)[-1] for name in archive.namelist()]
-            whole = set(archive.namelist())
+            names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError):
         return "broken_zip"
-    if "schema.json" in whole:
+    inner = {name.split("/", 1)[-1] for name in names}
+    if "schema.json" in names:
         return "skops"
-    if "config.json" in whole and "model.weights.h5" in whole:
+    if {"config.json", "model.weights.h5"} <= names:
         return "keras"
-    inner = set(names)
-    if "constants.pkl" in inner and any(name.startswith("code/") for name in names):
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
         return "torchscript"
-    if {"archive_format", "serialized_exported_program.json"} & (inner | whole):
+    if {"archive_format", "serialized_exported_program.json"} & inner:
         return "torch_export"
     return "torch_save" if "data.pkl" in inner else "zip"
 
@@ -138,25 +137,31 @@ def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
     Raises:
         zipfile.BadZipFile: It is damaged, or its table of contents is larger than 16 MiB.
     """
-    stream.seek(0, 2)
-    size = stream.tell()
-    stream.seek(max(0, size - (1 << 16) - 22))
+    stream.seek(max(0, stream.seek(0, 2) - (1 << 16) - 22))
     tail = stream.read()
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) < at + 22:
-        raise zipfile.BadZipFile("the table of contents at its end is missing")
-    directory: int = struct.unpack_from("<I", tail, at + 12)[0]
-    at64 = tail.rfind(_END64, 0, at)
-    if at64 >= 0 and len(tail) >= at64 + 56:
-        directory = max(directory if directory != 0xFFFFFFFF else 0, struct.unpack_from("<Q", tail, at64 + 40)[0])
-    if directory > _MOST_DIRECTORY:
-        raise zipfile.BadZipFile(f"its table of contents would take {directory:,} bytes")
-    stream.seek(0)
+    at, at64 = tail.rfind(_END), tail.rfind(_END64)
+    sizes = [struct.unpack_from("<I", tail, at + 12)[0]] if 0 <= at <= len(tail) - 22 else []
+    if 0 <= at64 <= len(tail) - 56:
+        sizes = [size for size in sizes if size != 0xFFFFFFFF] + [struct.unpack_from("<Q", tail, at64 + 40)[0]]
+    if not sizes or max(sizes) > _MOST_DIRECTORY:
+        raise zipfile.BadZipFile("its table of contents is missing or too large")
     return zipfile.ZipFile(stream)
 
 
-def read_json(path: Path, *, most: int = 16 << 20) -> object:
-    """Read a small JSON file, or raise ValueError."""
-    if path.stat().st_size > most:
-        raise ValueError(f"{path.name} is larger than {most:,} bytes")
-    return json.loads(path.read_bytes())
+def member_of(stream: BinaryIO, name: str) -> bytes:
+    """Read a small file in an archive.
+
+    Raises:
+        ValueError: It is larger than 64 MiB.
+    """
+    with open_zip(stream) as archive, archive.open(name) as member:
+        data = member.read(_MOST_TEXT + 1)
+    if len(data) > _MOST_TEXT:
+        raise ValueError(f"{name} in it is larger than {_MOST_TEXT:,} bytes")
+    return data
+
+
+def read_json(path: Path) -> object:
+    """Read a small JSON file; raise ValueError when it is none."""
+    with path.open("rb") as file:
+        return json.loads(file.read(_MOST_TEXT))

@@ -16,12 +16,26 @@ from typing import Any, BinaryIO
 
 from bulletproof.errors import ModelLoadError
 from bulletproof.models.checksums import sha256_of
-from bulletproof.models.formats import FORMATS, open_zip, read_json, sniff
+from bulletproof.models.formats import FORMATS, member_of, open_zip, read_json, sniff
 from bulletproof.models.onnx_file import read_onnx
 from bulletproof.models.pickles import MOST_OPCODES, read_pickle
 
-_MOST_TEXT = 64 << 20
 _MOST_MEMBERS = 100
+# Whether loading a file can run code that stands in it, and why.
+_CODE: dict[str, tuple[bool, str]] = {
+    "pickle": (True, "loading a pickle runs whatever its author put into it"),
+    "compressed": (True, "loading a pickle runs whatever its author put into it"),
+    "skops": (False, "skops makes nothing but objects of types that are trusted"),
+    "onnx": (False, "an ONNX file has operators and numbers, no code"),
+    "keras": (False, "it has no Lambda layer"),
+    "hdf5": (False, "it has no Lambda layer"),
+    "torchscript": (True, "TorchScript is a program: it runs in PyTorch's own interpreter"),
+    "torch_export": (True, "PyTorch unpickles parts of an exported program"),
+    "torch_save": (False, "it is a pickle, loaded with weights_only=True, which takes tensors and no other objects"),
+    "safetensors": (False, "safetensors has numbers alone"),
+    "transformers": (False, "only its safetensors weights are read, and none of its code"),
+}
+_LAMBDA = "it has a Lambda layer, which is code; it is refused unless Keras is told to run it"
 # What models of these libraries are made of; whatever else a file imports deserves a look.
 _USUAL = frozenset((
     "_codecs", "catboost", "collections", "copy_reg", "copyreg", "lightgbm", "numpy", "pandas", "scipy",
@@ -98,18 +112,11 @@ def inspect_model(path: str | os.PathLike[str]) -> ModelFacts:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ModelLoadError(f"{path} is a device or a pipe, not a file")
-        found = sniff(path)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        kind = FORMATS[found]
-        facts = ModelFacts(
-            path, found, kind.label, kind.model_type, sum(file.stat().st_size for file in files), sha256_of(path)
-        )
-        try:
-            _LOOKS.get(found, _look_at_nothing)(facts)
-        except (ValueError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            facts.runs_code = True
-            facts.why.append("it could not be read, so that nothing is known of it")
-            facts.notes.append(f"it is damaged or hostile: {str(error)[:200]}")
+        found = sniff(path)
+        facts = ModelFacts(path, found, "", "", sum(file.stat().st_size for file in files), sha256_of(path))
+        with path.open("rb") if path.is_file() else io.BytesIO() as stream:
+            _look(facts, stream)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelLoadError(f"Model file not found: {path}", hint="Check the path.") from error
     except OSError as error:
@@ -128,70 +135,59 @@ def versions_in(path: Path, found: str, *, most_opcodes: int = MOST_OPCODES) -> 
         found: Its format, a key of ``FORMATS``.
         most_opcodes: Instructions of a pickle that are looked at.
     """
+    version, library = "", "scikit-learn"
     with path.open("rb") as stream:
         if found in ("pickle", "compressed"):
-            version = read_pickle(stream, most_opcodes=most_opcodes, most_bytes=_MOST_TEXT).sklearn
-            return {"scikit-learn": version} if version else {}
-        if found == "skops":
-            match = _SKLEARN_IN_SKOPS.search(_member(stream, "schema.json"))
-            return {"scikit-learn": match[1].decode()} if match else {}
-        if found == "keras":
-            written = _json(_member(stream, "metadata.json")).get("keras_version")
-            return {"keras": str(written)[:40]} if written else {}
-    return {}
+            version = read_pickle(stream, most_opcodes=most_opcodes).sklearn
+        elif found == "skops":
+            match = _SKLEARN_IN_SKOPS.search(member_of(stream, "schema.json"))
+            version = match[1].decode() if match else ""
+        elif found == "keras":
+            metadata = _mapping(json.loads(member_of(stream, "metadata.json")))
+            version, library = str(metadata.get("keras_version", "")), "keras"
+    return {library: version[:40]} if version else {}
 
 
-def _look_at_nothing(facts: ModelFacts) -> None:
-    """A file that is no pickle to look at, yet may be one without its usual beginning."""
-    with facts.path.open("rb") if facts.path.is_file() else io.BytesIO() as stream:
-        inside = read_pickle(stream)
-    if inside.complete:
-        facts.format, facts.label, facts.model_type = "pickle", FORMATS["pickle"].label, "sklearn"
-        _look_at_pickle(facts)
-    else:
-        facts.why.append("no loader takes it as it is")
-        facts.notes.extend([FORMATS[facts.format].hint] if FORMATS[facts.format].hint else [])
+def _look(facts: ModelFacts, stream: BinaryIO) -> None:
+    if facts.format == "unknown" and not read_pickle(stream).note:
+        facts.format = "pickle"  # one of the old protocols, whose beginning tells nothing
+    facts.label, facts.model_type, hint = FORMATS[facts.format]
+    facts.runs_code, why = _CODE.get(facts.format, (False, "no loader takes it as it is"))
+    facts.notes.extend([hint] if hint else [])
+    try:
+        if facts.format in _LOOKS:
+            _LOOKS[facts.format](facts, stream)
+    except (ValueError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        facts.runs_code, why = True, "it could not be read, so that nothing is known of it"
+        facts.notes.append(f"it is damaged or hostile: {str(error)[:200]}")
+    facts.why.append(_LAMBDA if facts.runs_code and facts.format in ("keras", "hdf5") else why)
 
 
-def _look_at_pickle(facts: ModelFacts) -> None:
-    with facts.path.open("rb") as stream:
-        _add_pickle(facts, stream, "it")
-    facts.runs_code = True
-    facts.why.append("loading a pickle runs whatever its author put into it")
-
-
-def _add_pickle(facts: ModelFacts, stream: BinaryIO, what: str) -> None:
+def _look_at_pickle(facts: ModelFacts, stream: BinaryIO, what: str = "it") -> None:
     inside = read_pickle(stream)
     facts.imports.extend(name for name in inside.imports if name not in facts.imports)
     if inside.sklearn:
         facts.saved_with["scikit-learn"] = inside.sklearn
-    if not inside.complete:
+    if inside.note:
         facts.notes.append(f"{what} was not read to its end, and may import more: {inside.note}")
 
 
-def _look_at_skops(facts: ModelFacts) -> None:
+def _look_at_skops(facts: ModelFacts, _stream: BinaryIO) -> None:
+    facts.saved_with = versions_in(facts.path, "skops")
     try:
-        with facts.path.open("rb") as stream:
-            _member(stream, "schema.json")
         facts.imports = list(importlib.import_module("skops.io").get_untrusted_types(file=facts.path))
-        facts.saved_with = versions_in(facts.path, "skops")
     except ImportError:
         facts.notes.append("its types were not looked at: pip install 'bulletproof-ai[models]'")
     except Exception as error:  # noqa: BLE001 -- whatever a hostile schema brings about is a finding, not a failure
         facts.notes.append(f"its types cannot be read: {type(error).__name__}: {str(error)[:200]}")
-    facts.why.append("skops makes nothing but objects of types that are trusted")
     if facts.imports:
-        facts.notes.append(
-            "the types listed are not trusted by themselves: it loads with its sha256 given, or not at all"
-        )
+        facts.notes.append("the types listed are not trusted by themselves: it loads with its sha256 given")
 
 
-def _look_at_onnx(facts: ModelFacts) -> None:
+def _look_at_onnx(facts: ModelFacts, _stream: BinaryIO) -> None:
     inside = read_onnx(facts.path)
-    facts.why.append("an ONNX file has operators and numbers, no code")
     facts.notes.extend([inside.note] if inside.note else [])
-    if inside.producer:
-        facts.saved_with["producer"] = inside.producer
+    facts.saved_with.update({"producer": inside.producer} if inside.producer else {})
     if inside.domains:
         facts.notes.append(f"it needs a library of operators of its own: {', '.join(inside.domains)}")
     if inside.external:
@@ -200,69 +196,41 @@ def _look_at_onnx(facts: ModelFacts) -> None:
         )
 
 
-def _look_at_keras(facts: ModelFacts) -> None:
-    with facts.path.open("rb") as stream:
-        config = _json(_member(stream, "config.json"))
-    facts.saved_with = versions_in(facts.path, "keras")
-    for layer in _objects_in(config):
+def _look_at_keras(facts: ModelFacts, stream: BinaryIO) -> None:
+    for layer in _objects_in(json.loads(member_of(stream, "config.json"))):
         module, name = layer.get("module"), layer.get("class_name")
         if name == "Lambda":
             facts.runs_code = True
         elif isinstance(module, str) and module.partition(".")[0] not in ("keras", "builtins", ""):
             facts.imports.append(f"{module}.{name}"[:300])
-    _say_of_lambdas(facts)
+    facts.saved_with = versions_in(facts.path, "keras")
 
 
-def _look_at_hdf5(facts: ModelFacts) -> None:
-    with facts.path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+def _look_at_hdf5(facts: ModelFacts, stream: BinaryIO) -> None:
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         facts.runs_code = data.find(b'"Lambda"') >= 0
-    _say_of_lambdas(facts)
 
 
-def _say_of_lambdas(facts: ModelFacts) -> None:
-    if facts.runs_code:
-        facts.why.append("it has a Lambda layer, which is code; it is refused unless Keras is told to run it")
-    else:
-        facts.why.append("it has no Lambda layer")
+def _look_at_torch(facts: ModelFacts, stream: BinaryIO) -> None:
+    with open_zip(stream) as archive:
+        names = [name for name in archive.namelist() if name.endswith((".pkl", "sample_inputs/model.pt"))]
+    for name in names[:_MOST_MEMBERS]:
+        inner = io.BytesIO(member_of(stream, name))
+        if inner.getvalue().startswith(b"PK"):  # what torch.save wrote is an archive of its own
+            with open_zip(inner) as nested:
+                found = [one for one in nested.namelist() if one.endswith("/data.pkl")]
+            inner = io.BytesIO(member_of(inner, found[0]) if found else b"")
+        _look_at_pickle(facts, inner, name)
 
 
-def _look_at_torch(facts: ModelFacts) -> None:
-    with facts.path.open("rb") as stream, open_zip(stream) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith((".pkl", "sample_inputs/model.pt"))]
-        for name in pickles[:_MOST_MEMBERS]:
-            with archive.open(name) as member:
-                _add_pickle(facts, _nested(member.read(_MOST_TEXT)), name)
-    if facts.format == "torchscript":
-        facts.runs_code = True
-        facts.why.append("TorchScript is a program: it runs in PyTorch's own interpreter")
-    elif facts.format == "torch_export":
-        facts.runs_code = True
-        facts.why.append("PyTorch unpickles parts of an exported program")
-    else:
-        facts.why.append("it is a pickle, loaded with weights_only=True, which takes tensors and no other objects")
-
-
-def _nested(data: bytes) -> BinaryIO:
-    """The pickle in what ``torch.save`` wrote, which is an archive of its own."""
-    stream = io.BytesIO(data)
-    if data.startswith(b"PK"):
-        with open_zip(stream) as archive:
-            name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
-            with archive.open(name or archive.namelist()[0]) as member:
-                return io.BytesIO(member.read(_MOST_TEXT))
-    return stream
-
-
-def _look_at_safetensors(facts: ModelFacts) -> None:
-    facts.why.append("safetensors has numbers alone")
+def _look_at_safetensors(facts: ModelFacts, _stream: BinaryIO) -> None:
     facts.notes.append("these are weights: they predict nothing without the network that they are for")
 
 
-def _look_at_folder(facts: ModelFacts) -> None:
-    config = read_json(facts.path / "config.json")
-    facts.saved_with["transformers"] = str(_mapping(config).get("transformers_version", ""))[:40]
-    facts.why.append("only its safetensors weights are read, and none of its code")
-    if _mapping(config).get("auto_map"):
+def _look_at_folder(facts: ModelFacts, _stream: BinaryIO) -> None:
+    config = _mapping(read_json(facts.path / "config.json"))
+    facts.saved_with["transformers"] = str(config.get("transformers_version", ""))[:40]
+    if config.get("auto_map"):
         facts.notes.append("it brings code of its own, which is not run")
     if not any(facts.path.glob("*.safetensors")):
         facts.notes.append("it has no safetensors weights, so that it cannot be loaded")
@@ -279,32 +247,18 @@ def _objects_in(config: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(item)
 
 
-def _member(stream: BinaryIO, name: str) -> bytes:
-    with open_zip(stream) as archive, archive.open(name) as member:
-        data = member.read(_MOST_TEXT + 1)
-    if len(data) > _MOST_TEXT:
-        raise ValueError(f"{name} in it is larger than {_MOST_TEXT:,} bytes")
-    return data
-
-
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _json(data: bytes) -> dict[str, Any]:
-    return _mapping(json.loads(data))
-
-
-_LOOKS: dict[str, Callable[[ModelFacts], None]] = {
+_LOOKS: dict[str, Callable[[ModelFacts, BinaryIO], None]] = {
     "pickle": _look_at_pickle,
     "compressed": _look_at_pickle,
     "skops": _look_at_skops,
     "onnx": _look_at_onnx,
     "keras": _look_at_keras,
     "hdf5": _look_at_hdf5,
-    "torchscript": _look_at_torch,
-    "torch_export": _look_at_torch,
-    "torch_save": _look_at_torch,
+    **dict.fromkeys(("torchscript", "torch_export", "torch_save"), _look_at_torch),
     "safetensors": _look_at_safetensors,
     "transformers": _look_at_folder,
 }

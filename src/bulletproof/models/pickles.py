@@ -7,18 +7,18 @@ import math
 import pickletools
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 MOST_OPCODES = 2_000_000
-MOST_BYTES = 512 << 20
+MOST_INFLATED = 512 << 20
 _MOST_NAMES = 1000
 _LONG = 1 << 16  # no name is as long; what is, is passed over
 _ITEM = re.compile(r"([a-zA-Z])(\d{1,9})")
 _WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
-_VERSION_KEY = "_sklearn_version"
 _UNKNOWN = "a name worked out while it is loaded"
+_DAMAGE = (ValueError, LookupError, EOFError, OSError, ArithmeticError, RecursionError, zlib.error, lzma.LZMAError)
 
 
 class LimitError(Exception):
@@ -32,19 +32,17 @@ class PickleFacts:
     Args:
         imports: Names it would import, in order.
         sklearn: Version of scikit-learn that wrote it; empty when none did.
-        complete: Whether it was read to its end.
-        damaged: Whether that is because it ends too early or makes no sense.
-        note: Why it was not.
+        damaged: Whether it ends too early or makes no sense.
+        note: Why it was not read to its end; empty when it was.
     """
 
     imports: dict[str, None] = field(default_factory=dict)
     sklearn: str = ""
-    complete: bool = False
     damaged: bool = False
     note: str = ""
 
 
-def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_bytes: int = MOST_BYTES) -> PickleFacts:
+def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES) -> PickleFacts:
     """Read a pickle, or a joblib file compressed or not, without loading it.
 
     Time and memory are bounded whatever the file: by the number of instructions, by the bytes after decompression, and
@@ -53,7 +51,6 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_byte
     Args:
         stream: Read from its beginning.
         most_opcodes: Instructions that are read.
-        most_bytes: Bytes that are read, after decompression.
 
     Returns:
         What was found up to where it could be read.
@@ -66,20 +63,10 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES, most_byte
     facts = PickleFacts()
     stream.seek(0)
     try:
-        _Walk(facts, _Reader(_inflate(stream), most_bytes, most_opcodes)).run()
-        facts.complete = True
+        _Walk(facts, _Reader(_inflate(stream), most_opcodes)).run()
     except LimitError as error:
         facts.note = f"it is larger than what is looked at: {error}"
-    except (
-        ValueError,
-        LookupError,
-        EOFError,
-        OSError,
-        ArithmeticError,
-        RecursionError,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:
+    except _DAMAGE as error:
         facts.damaged = True
         facts.note = f"it is cut off, damaged or no pickle: {' '.join(str(error).split())[:200]}"
     return facts
@@ -89,7 +76,7 @@ def _inflate(stream: BinaryIO) -> BinaryIO:
     head = stream.read(6)
     stream.seek(0)
     decompressor: Any
-    if head[:2] == b"\x1f\x8b" or head[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"):
+    if head[:2] in (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"):
         decompressor = zlib.decompressobj(wbits=47)  # gzip and zlib alike
     elif head[:3] == b"BZh":
         decompressor = bz2.BZ2Decompressor()
@@ -104,24 +91,25 @@ def _inflate(stream: BinaryIO) -> BinaryIO:
 
 class _Inflated(io.RawIOBase):
     def __init__(self, stream: BinaryIO, decompressor: Any) -> None:
-        self._stream, self._decompressor = stream, decompressor
+        self._stream, self._decompressor, self._left = stream, decompressor, MOST_INFLATED
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        zipped = self._decompressor
-        while not zipped.eof:
+        zipped, data = self._decompressor, b""
+        while not data and not zipped.eof:
             feed = getattr(zipped, "unconsumed_tail", b"")
             if not feed and getattr(zipped, "needs_input", True):
                 feed = self._stream.read(_LONG)
                 if not feed:
                     raise EOFError("its compressed data ends too early")
             data = zipped.decompress(feed, len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-        return 0
+        self._left -= len(data)
+        if self._left < 0:
+            raise LimitError("too many bytes after decompression")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Passed(bytes):
@@ -136,17 +124,16 @@ class _Passed(bytes):
 class _Reader:
     """What ``pickletools`` reads from: never takes more into memory than a name can need."""
 
-    def __init__(self, stream: BinaryIO, most_bytes: int, most_opcodes: int) -> None:
-        self._stream, self._left, self.opcodes_left = stream, most_bytes, most_opcodes
+    def __init__(self, stream: BinaryIO, opcodes: int) -> None:
+        self._stream, self._opcodes = stream, opcodes
 
-    def _take(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise LimitError("too many bytes")
+    def count(self) -> None:
+        self._opcodes -= 1
+        if self._opcodes < 0:
+            raise LimitError("too many instructions")
 
     def read(self, count: int) -> bytes:
         if count <= _LONG:
-            self._take(count)
             return self._stream.read(count)
         self.skip(count)
         passed = _Passed()
@@ -154,47 +141,36 @@ class _Reader:
         return passed
 
     def readline(self) -> bytes:
-        line = self._stream.readline(_LONG)
-        self._take(len(line))
-        return line
+        return self._stream.readline(_LONG)
 
     def skip(self, count: int) -> None:
-        if count and isinstance(self._stream, io.BufferedReader) and not isinstance(self._stream.raw, _Inflated):
-            self._stream.seek(count - 1, io.SEEK_CUR)  # costs nothing, so that it does not count
-            if not self._stream.read(1):
-                raise EOFError("its data ends too early")
-            return
-        self._take(count)
         while count > 0:
-            data = self._stream.read(min(count, _LONG))
+            data = self._stream.read(min(count, 1 << 20))
             if not data:
                 raise EOFError("its data ends too early")
             count -= len(data)
 
 
-class _Mark:
-    pass
-
-
 @dataclass(slots=True)
-class _Name:
+class _Thing:
+    """A name, or what calling it would make."""
+
     name: str
-
-
-@dataclass(slots=True)
-class _Made:
-    """What calling ``maker`` would return."""
-
-    maker: str
     args: Any = None
     state: Any = None
 
 
-_MARK, _OTHER = _Mark(), object()
+_MARK, _OTHER = object(), object()
 _WANTED = frozenset(("shape", "dtype", "numpy_array_alignment_bytes"))
-_MEMO_SETS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
-_MEMO_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+
+class _Step(NamedTuple):
+    """One instruction: what it took from the stack, what lay above the mark, and its argument."""
+
+    walk: "_Walk"
+    taken: list[Any]
+    items: tuple[Any, ...]
+    arg: Any
 
 
 class _Walk:
@@ -209,16 +185,12 @@ class _Walk:
         memo: dict[int, Any] = {}
         arg: Any
         for opcode, arg, _ in pickletools.genops(self._reader):  # type: ignore[arg-type]  # it has no position
-            self._reader.opcodes_left -= 1
-            if self._reader.opcodes_left < 0:
-                raise LimitError("too many instructions")
+            self._reader.count()
             name = opcode.name
-            if name in _MEMO_GETS:
+            if name.endswith("GET"):
                 stack.append(memo[arg])
-            elif name == "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            elif name in _MEMO_SETS:
-                memo[arg] = stack[-1]
+            elif name == "MEMOIZE" or name.endswith("PUT"):
+                memo[len(memo) if arg is None else arg] = stack[-1]
             elif name == "MARK":
                 stack.append(_MARK)
             elif name == "POP":
@@ -229,113 +201,84 @@ class _Walk:
                 self._step(opcode, arg, stack)
 
     def _step(self, opcode: Any, arg: Any, stack: list[Any]) -> None:
-        before, after, items = opcode.stack_before, opcode.stack_after, ()
+        before, items = opcode.stack_before, ()
         below = len(before)
         if pickletools.markobject in before:
             below = before.index(pickletools.markobject)
-            items = _pop_to_mark(stack)
+            at = len(stack) - 1 - stack[::-1].index(_MARK)
+            items = tuple(stack[at + 1 :])
+            del stack[at:]
         if below > len(stack):
             raise ValueError("it takes more from its stack than there is")
         taken = stack[len(stack) - below :]
         del stack[len(stack) - below :]
-        if not after:
+        if not opcode.stack_after:
             return
         action = _ACTIONS.get(opcode.name)
         if action is not None:
             stack.append(action(_Step(self, taken, items, arg)))
-        elif opcode.name in _CONSTANTS:
-            stack.append(_CONSTANTS[opcode.name])
-        elif not before and isinstance(arg, int | str):
-            stack.append(self._constant(arg))
         else:
-            stack.append(_OTHER)
+            stack.append(self._constant(arg) if not before and isinstance(arg, int | str) else _OTHER)
 
     def _constant(self, value: Any) -> Any:
         if isinstance(value, int):
             return value if abs(value) < 1 << 63 else _OTHER
         if self._version_next:
             self._facts.sklearn = self._facts.sklearn or value[:40]
-        self._version_next = value == _VERSION_KEY
+        self._version_next = value == "_sklearn_version"
         return value[:200]
 
-    def imported(self, name: str) -> _Name:
+    def imported(self, name: str) -> _Thing:
         imports = self._facts.imports
-        if len(imports) < _MOST_NAMES:
-            imports[name[:300]] = None
-        elif name not in imports:
+        if name not in imports and len(imports) >= _MOST_NAMES:
             raise LimitError("too many names")
-        return _Name(name)
+        imports[name[:300]] = None
+        return _Thing(name)
 
     def built(self, made: Any, state: Any) -> Any:
-        if isinstance(made, _Made):
-            made.state = state
-            if made.maker == _WRAPPER and isinstance(state, dict):
-                self._pass_array(state)
-                return _OTHER
+        if not isinstance(made, _Thing):
+            return made
+        made.state = state
+        if made.name == _WRAPPER and isinstance(state, dict):
+            self._pass_array(state)
         return made
 
     def _pass_array(self, wrapper: dict[str, Any]) -> None:
         """The array itself follows in the middle of the instructions, padded to a multiple of 16 bytes."""
         dtype, shape = wrapper.get("dtype"), wrapper.get("shape")
-        size, has_objects = _item_size(dtype)
-        if has_objects:
+        args = dtype.args if isinstance(dtype, _Thing) and dtype.name == "numpy.dtype" else None
+        item = _ITEM.fullmatch(args[0]) if isinstance(args, tuple) and args and isinstance(args[0], str) else None
+        sizes = isinstance(shape, tuple) and all(isinstance(n, int) and 0 <= n < 1 << 48 for n in shape)
+        if not isinstance(dtype, _Thing) or not isinstance(shape, tuple) or item is None or not sizes:
+            raise ValueError("an array in it has no proper type or shape")
+        # The last of numpy's state are its flags, of which the lowest says that there are references to objects.
+        flags = dtype.state[-1] if isinstance(dtype.state, tuple) and dtype.state else 0
+        if item[1] == "O" or (item[1] == "V" and isinstance(flags, int) and flags & 1):
             _Walk(self._facts, self._reader).run()
             return
-        if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n < 1 << 48 for n in shape):
-            raise ValueError("an array in it has no proper shape")
         if wrapper.get("numpy_array_alignment_bytes") is not None:
             self._reader.skip(int.from_bytes(self._reader.read(1), "little"))
-        self._reader.skip(math.prod(shape) * size)
+        self._reader.skip(math.prod(shape) * int(item[2]) * (4 if item[1] == "U" else 1))
 
 
-def _item_size(dtype: Any) -> tuple[int, bool]:
-    args = dtype.args if isinstance(dtype, _Made) and dtype.maker == "numpy.dtype" else None
-    match = _ITEM.fullmatch(args[0]) if isinstance(args, tuple) and args and isinstance(args[0], str) else None
-    if match is None:
-        raise ValueError("an array in it has no proper type")
-    kind, size = match[1], int(match[2])
-    flags = dtype.state[-1] if isinstance(dtype.state, tuple) and dtype.state else 0
-    # The last of numpy's state are its flags, of which the lowest says that there are references to objects.
-    has_objects = kind == "O" or (kind == "V" and isinstance(flags, int) and bool(flags & 1))
-    return size * 4 if kind == "U" else size, has_objects
-
-
-def _pop_to_mark(stack: list[Any]) -> tuple[Any, ...]:
-    for at in range(len(stack) - 1, -1, -1):
-        if stack[at] is _MARK:
-            items = tuple(stack[at + 1 :])
-            del stack[at:]
-            return items
-    raise ValueError("it takes more from its stack than there is")
-
-
-class _Step(NamedTuple):
-    """One instruction: what it took from the stack, what lay above the mark, and its argument."""
-
-    walk: _Walk
-    taken: list[Any]
-    items: tuple[Any, ...]
-    arg: Any
-
-
-def _called(maker: Any, args: Any) -> _Made:
-    return _Made(maker.name if isinstance(maker, _Name) else _UNKNOWN, args)
-
-
-def _keep(target: Any, keys: Sequence[Any], values: Sequence[Any]) -> Any:
-    if isinstance(target, dict):  # only what tells the length of an array; hostile keys are never hashed
-        target.update((k, v) for k, v in zip(keys, values, strict=False) if isinstance(k, str) and k in _WANTED)
-    return target
-
-
-def _from_stack(step: _Step) -> _Name:
-    module, name = step.taken
-    known = isinstance(module, str) and isinstance(name, str)
-    return step.walk.imported(f"{module}.{name}" if known else _UNKNOWN)
-
-
-def _named(step: _Step) -> _Name:
+def _named(step: _Step) -> _Thing:
     return step.walk.imported(str(step.arg).replace(" ", ".", 1))
+
+
+def _from_stack(step: _Step) -> _Thing:
+    known = all(isinstance(part, str) for part in step.taken)
+    return step.walk.imported(".".join(step.taken) if known else _UNKNOWN)
+
+
+def _called(maker: Any, args: Any) -> _Thing:
+    return _Thing(maker.name if isinstance(maker, _Thing) else _UNKNOWN, args)
+
+
+def _keep(target: Any, items: Any) -> Any:
+    if isinstance(target, dict):  # only what tells the length of an array; hostile keys are never hashed
+        pairs = zip(items[::2], items[1::2], strict=False)
+        target.update((key, value) for key, value in pairs if isinstance(key, str) and key in _WANTED)
+    return target
 
 
 _ACTIONS: dict[str, Callable[[_Step], Any]] = {
@@ -346,12 +289,13 @@ _ACTIONS: dict[str, Callable[[_Step], Any]] = {
     **dict.fromkeys(("EXT1", "EXT2", "EXT4"), lambda step: step.walk.imported(f"copyreg extension {step.arg}")),
     "PERSID": lambda _: _OTHER,
     **dict.fromkeys(("REDUCE", "NEWOBJ", "NEWOBJ_EX"), lambda step: _called(step.taken[0], step.taken[1])),
-    "BUILD": lambda step: step.walk.built(step.taken[0], step.taken[1]),
+    "BUILD": lambda step: step.walk.built(*step.taken),
+    "EMPTY_TUPLE": lambda _: (),
     "TUPLE": lambda step: step.items if len(step.items) <= 64 else _OTHER,
     **dict.fromkeys(("TUPLE1", "TUPLE2", "TUPLE3"), lambda step: tuple(step.taken)),
     "EMPTY_DICT": lambda _: {},
-    "DICT": lambda step: _keep({}, step.items[::2], step.items[1::2]),
-    "SETITEM": lambda step: _keep(step.taken[0], [step.taken[1]], [step.taken[2]]),
-    "SETITEMS": lambda step: _keep(step.taken[0], step.items[::2], step.items[1::2]),
+    "DICT": lambda step: _keep({}, step.items),
+    "SETITEM": lambda step: _keep(step.taken[0], step.taken[1:]),
+    "SETITEMS": lambda step: _keep(step.taken[0], step.items),
     **dict.fromkeys(("APPEND", "APPENDS", "ADDITEMS"), lambda step: step.taken[0]),
 }
