@@ -230,6 +230,15 @@ async def test_finished_batches_are_swept_after_their_time_and_their_key_is_free
     assert (await batches.create(urls(3), key="b")).total == 3
 
 
+async def test_items_may_be_added_to_a_batch_that_was_made_empty(batches: BatchStore) -> None:
+    batch = await batches.create([])
+    await batches.save(batch.id, [ended(ItemRow(position=number, url=url)) for number, url in enumerate(urls(3))])
+    await batches.save(batch.id, [ended(ItemRow(position=9, url=urls(1)[0]))])
+    assert await batches.finish(batch.id)
+    found = await batches.batch(batch.id)
+    assert (found.given, found.total, found.status) == (3, 3, "complete")
+
+
 async def test_a_batch_without_urls_is_complete_at_once(batches: BatchStore) -> None:
     batch = await batches.create([])
     assert (batch.total, batch.chunks) == (0, 0)

@@ -249,7 +249,7 @@ class BatchStore:
             after = page[-1].position
 
     async def save(self, batch_id: str, items: Sequence[ItemRow]) -> str:
-        """Save items in one transaction, each in place of what was known of its URL.
+        """Save items in one transaction, each in place of what was known of its URL; new ones are added.
 
         What a stale writer says does not count: in the round of an item its first terminal status is final, and one
         with fewer attempts does not replace one with more. So anything may be saved twice.
@@ -359,7 +359,12 @@ class BatchStore:
                 batches.c.id == found.id, batches.c.status.in_(("queued", "running")), ~sa.exists(left)
             )
             now = self._now()
-            await connection.execute(change.values(status="complete", updated_at=now, finished_at=now))
+            values: dict[str, Any] = {"status": "complete", "updated_at": now, "finished_at": now}
+            if not found.given:  # it was made empty, and its items came as they were saved
+                last, count = sa.func.coalesce(sa.func.max(batch_items.c.position) + 1, 0), sa.func.count()
+                for name, number in (("given", last), ("total", count)):
+                    values[name] = sa.select(number).where(batch_items.c.batch == found.id).scalar_subquery()
+            await connection.execute(change.values(values))
             return bool((await self._find(connection, batch_id)).status == "complete")
 
         return await self.access.write("finish a batch in", work)
@@ -457,7 +462,7 @@ class BatchStore:
         await self.access.write("remove a batch from", work)
 
     async def _find(self, connection: AsyncConnection, batch_id: str) -> Any:
-        columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size)
+        columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size, batches.c.given)
         query = sa.select(*columns).where(batches.c.batch_id == batch_id, _VISIBLE)
         row = (await connection.execute(query)).first() if is_id(batch_id) else None
         if row is None:
