@@ -151,6 +151,13 @@ async def test_tls_where_there_is_none_is_an_error_of_the_site(web: Site, fetche
     assert error.retryable
 
 
+async def test_a_site_that_does_not_finish_connecting_is_given_up(new_fetcher: Any, quick: FetchLimits) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections and says nothing
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        fetcher = new_fetcher(limits=replace(quick, connect_timeout=0.2, read_timeout=60, total_timeout=60))
+        assert (await failure(fetcher, url, ServiceTimeoutError)).retryable
+
+
 async def test_a_good_certificate_is_taken(new_web: Any, new_fetcher: Any) -> None:
     site = new_web(tls="good")
     assert (await new_fetcher(tls=site.client_context()).get(site.url("/page/1"))).status == 200

@@ -141,8 +141,8 @@ def test_what_a_page_is_follows_from_its_bytes_where_its_header_is_not_true(
         b"PK\x03\x04\x14\x00\x00\x00\x08\x00",
         b"\x7fELF\x02\x01\x01\x00\x00\x00",
         b"GIF89a\x01\x00\x01\x00\x80\x00\x00",
-        bytes(100),
         b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01",
+        bytes(100),
     ],
 )
 def test_binary_files_are_refused_whatever_they_say(body: bytes) -> None:
@@ -161,7 +161,7 @@ def test_binary_files_are_refused_whatever_they_say(body: bytes) -> None:
         b"<?xml " * 700,
         b"\xe4<a" * 9000,
     ],
-)
+)  # fmt: skip
 def test_no_bytes_take_long_to_judge(body: bytes) -> None:
     started = time.process_time()
     settle_type("", None, body, parse("http://a/"))
