@@ -1,0 +1,194 @@
+"""Crash campaign: kills the processes that work on batches of URLs with -9, again and again, and counts what became of
+every item.
+
+Two settings: one ``bulletproof worker`` on SQLite, killed and started anew; and three on PostgreSQL, of which one at a
+time is killed. The moments are random: while a worker starts, recovers, works. The pages come from a local site, which
+counts every request. In the end every item of every batch must be there once, terminal, with the result of its page.
+
+    python -m benchmarks crash
+    python -m benchmarks.crash --kills 20 --only sqlite
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.harness import RESULTS, machine
+from bulletproof.jobs import BatchJobs
+from bulletproof.settings import Settings
+from bulletproof.store import BatchStore, ResultStore
+from tests.support.web import Site
+
+KILLS = 110  # of each kind
+ITEMS = 2000
+CONCURRENCY = 8
+_LIMIT = 600.0  # seconds for a batch
+
+
+class Workers:
+    """So many workers, each started anew after it was killed."""
+
+    def __init__(self, count: int, environment: dict[str, str], log: Path) -> None:
+        self._environment = environment
+        self._log = log.open("ab")
+        self.processes = [self._start() for _ in range(count)]
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "bulletproof", "worker", "--concurrency", str(CONCURRENCY), "--drain", "5"]
+        return subprocess.Popen(command, env=self._environment, stdout=self._log, stderr=self._log)
+
+    def kill(self, number: int) -> None:
+        """Kill one with SIGKILL and start another in its place."""
+        self.processes[number].kill()
+        self.processes[number].wait()
+        self.processes[number] = self._start()
+
+    def stop(self) -> list[int]:
+        """Tell all to stop; return their exit codes."""
+        for process in self.processes:
+            process.terminate()
+        codes = [process.wait(60) for process in self.processes]
+        self._log.close()
+        return codes
+
+
+async def check(jobs: BatchJobs, batch_id: str, urls: list[str], site: Site) -> dict[str, Any]:
+    """Look at every item of a batch; raises when one is missing, open, there twice or has a wrong result."""
+    status = (await jobs.store.batch(batch_id)).status
+    rows = [row async for row in jobs.store.stream_results(batch_id)]
+    seen = Counter(row.url for row in rows)
+    assert status == "complete", f"the batch is {status}"
+    assert set(seen) == set(urls), f"{len(set(urls) - set(seen))} items are lost"
+    assert set(seen.values()) == {1}, "items are there more than once"
+    states = Counter(row.status for row in rows)
+    assert set(states) <= {"success", "failed"}, f"items are not terminal: {states}"
+    fetches: Counter[int] = Counter()
+    for row in rows:
+        path = urlsplit(row.url).path
+        if path != "/status/404":
+            assert row.status == "success", f"{row.url} failed: {row.error}"
+            fetches[site.hits[path]] += 1
+        if path.startswith("/page/"):
+            assert row.result is not None
+            title = f"Report {path.rpartition('/')[2]}"
+            assert row.result["title"] == title, f"{row.url} has the result of another page"
+    return {"items": len(rows), "by_status": dict(states), "fetches_per_item": dict(sorted(fetches.items()))}
+
+
+async def campaign(kind: str, url: str | None, kills: int, rng: random.Random, folder: Path) -> dict[str, Any]:
+    """Kill workers until there were enough kills, batch after batch."""
+    data = folder / kind
+    settings = Settings(data_dir=data, batch_concurrency=0)
+    results = ResultStore(url, data_dir=data)
+    jobs = BatchJobs(settings, store=BatchStore(results.access))
+    environment = {
+        **os.environ, "BULLETPROOF_DATA_DIR": str(data), "BULLETPROOF_FETCH_ALLOW_HOSTS": "127.0.0.1",
+        "BULLETPROOF_LOG_LEVEL": "warning", "BULLETPROOF_LOG_FORMAT": "json",
+    } | ({"BULLETPROOF_DATABASE_URL": url} if url else {})  # fmt: skip
+    done: list[dict[str, Any]] = []
+    instants: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with Site() as site:
+        workers = Workers(1 if kind == "sqlite" else 3, environment, folder / f"{kind}.log")
+        pages = 0
+        while len(instants) < kills:
+            urls = [site.url(f"/page/{number}") for number in range(pages, pages + ITEMS - 20)]
+            urls += [site.url(f"/status/404?n={number}") for number in range(pages, pages + 10)]
+            urls += [site.url(f"/burst/{number}?fail=1") for number in range(pages, pages + 10)]
+            pages += ITEMS
+            batch = await jobs.submit(urls)
+            started, number, idle = time.monotonic(), len(done), 0
+            while not (await jobs.store.batch(batch.id)).finished_at:
+                assert time.monotonic() - started < _LIMIT, f"batch {batch.id} stands still"
+                if len(instants) >= kills:
+                    await asyncio.sleep(0.5)
+                    continue
+                before = site_total(site)
+                # Every fourth at any moment of its start, the others after some work.
+                if rng.random() < 0.25:
+                    await asyncio.sleep(rng.uniform(0.0, 2.5))
+                else:
+                    waited = time.monotonic()
+                    while site_total(site) == before and time.monotonic() - waited < 30:
+                        await asyncio.sleep(0.02)
+                    await asyncio.sleep(rng.uniform(0.0, 2.0))
+                if (await jobs.store.batch(batch.id)).finished_at:
+                    break
+                workers.kill(rng.randrange(len(workers.processes)))
+                idle = idle + 1 if site_total(site) == before else 0
+                instants.append({"batch": number, "seconds": round(time.monotonic() - began, 3),
+                                 "fetches": site_total(site) - before})  # fmt: skip
+            done.append(await check(jobs, batch.id, urls, site))
+            print(f"{kind}: {len(instants)} kills, {len(done)} batches, {sum(b['items'] for b in done):,} items; "
+                  f"fetches per item {done[-1]['fetches_per_item']}", flush=True)  # fmt: skip
+        codes = workers.stop()
+    left = await jobs.tables.find(status=["PENDING", "ENQUEUED"])
+    assert not left, f"{len(left)} jobs are left"
+    jobs.tables.close()
+    await results.aclose()
+    fetches: Counter[str] = Counter()
+    for one in done:
+        fetches.update(one["fetches_per_item"])
+    items = sum(one["items"] for one in done)
+    return {
+        "kills": len(instants), "kills_while_it_worked": sum(1 for one in instants if one["fetches"]),
+        "batches": len(done), "items": items, "lost": 0, "duplicate_results": 0, "not_terminal": 0,
+        "by_status": dict(sum((Counter(one["by_status"]) for one in done), Counter())),
+        "fetches_per_item": dict(sorted(fetches.items())), "exit_codes_when_told_to_stop": codes,
+        "seconds": round(time.monotonic() - began, 1), "instants": instants,
+    }  # fmt: skip
+
+
+def site_total(site: Site) -> int:
+    """How many requests the site has had."""
+    return sum(site.hits.values())
+
+
+def main() -> None:
+    """Run the campaign, print what came of it and write it down."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--only", choices=["sqlite", "postgresql"])
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bulletproof-crash-", ignore_cleanup_errors=True) as name:
+        for kind in ("sqlite", "postgresql"):
+            if given.only in (None, kind):
+                found[kind] = asyncio.run(run(kind, given.kills, random.Random(given.seed), Path(name)))
+    for kind, one in found.items():
+        print(f"{kind}: {one['kills']} kills over {one['items']:,} items of {one['batches']} batches: "
+              f"{one['lost']} lost, {one['duplicate_results']} duplicate results, {one['not_terminal']} not terminal; "
+              f"fetches per item {one['fetches_per_item']}")  # fmt: skip
+    if given.only is None and given.kills >= 100:
+        path = RESULTS / "crash.json"
+        path.write_text(json.dumps({"seed": given.seed, **found, "machine": machine()}, indent=1) + "\n")
+
+
+async def run(kind: str, kills: int, rng: random.Random, folder: Path) -> dict[str, Any]:
+    """Run one of the two, PostgreSQL on a server of its own."""
+    if kind == "sqlite":
+        return await campaign(kind, None, kills, rng, folder)
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from tests.conftest import Postgres
+
+    server = Postgres(folder / "postgres")
+    server.start_first()
+    try:
+        return await campaign(kind, server.create_database(), kills, rng, folder)
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
