@@ -184,7 +184,7 @@ class ModelServer:
             await self.loaded.aclose()
 
     async def _predict(self, data: object, name: str, version: str | None, timeout: float | None) -> Prediction:
-        if not isinstance(name, str) or not isinstance(version, str | None):
+        if not isinstance(name, str) or not (version is None or isinstance(version, str)):
             raise InputValidationError("model and model_version must be strings", field="model")
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise InputValidationError(f"timeout must be above 0 seconds, not {timeout!r}", field="timeout")

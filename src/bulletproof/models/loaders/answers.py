@@ -32,6 +32,11 @@ def class_indexes(labels: Any, known: Sequence[Any]) -> NDArray[np.float64]:
         array([1., 0.])
     """
     labels = np.asarray(labels).reshape(-1)
+    if len(labels) == 1:
+        label = labels.item()
+        for place, one in enumerate(known):
+            if one == label:
+                return np.array([place], dtype=np.float64)
     same = labels[:, None] == np.asarray(known, dtype=labels.dtype if labels.dtype.kind == "O" else None)[None, :]
     if not same.any(axis=1).all():
         raise InvalidModelOutputError("the model answered a class that is none of its classes")
