@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from bulletproof.errors import (
     UnsupportedFormatError,
     classify,
 )
-from bulletproof.fetch import Fetcher, FetchLimits
+from bulletproof.fetch import Fetcher, FetchLimits, Page
 from bulletproof.resilience import deadline
 from support.web import Answer, Site
 
@@ -73,6 +74,7 @@ async def test_each_status_means_one_thing(
     assert error.code == code
     assert error.retryable is retryable
     assert error.where["http_status"] == status
+    assert f"HTTP {status}" in error.message
     assert classify(error).counts_as_failure is not isinstance(error, InputValidationError)
 
 
@@ -226,6 +228,27 @@ async def test_a_cancelled_download_ends_at_once_and_lets_go_of_its_connection(w
         await asyncio.sleep(0.01)
     assert not web.active
     assert (await fetcher.get(web.url("/page/1"))).status == 200
+
+
+async def test_no_socket_is_left_behind_whatever_happens(web: Site, new_fetcher: Any, quick: FetchLimits) -> None:
+    def handles() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    fetcher = new_fetcher(limits=replace(quick, read_timeout=0.1, total_timeout=0.5), per_host=0)
+    whole = ["/page/1", "/loop", "/png", "/status/404", "/bomb/gzip", "/endless"]
+    broken = ["/reset", "/short", "/close", "/never", "/stall", "/garbage"]
+    before = handles()
+    for _ in range(3):
+        urls = [web.url(path) for path in (*whole, *broken)] * 3
+        found = await asyncio.gather(*map(fetcher.get, urls), return_exceptions=True)
+        assert all(isinstance(each, Page | AIError) for each in found)
+    await fetcher.aclose()
+    for _ in range(100):
+        if not web.active:
+            break
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
+    assert handles() <= before + 2
 
 
 async def test_a_burst_of_failures_is_over_for_who_tries_again(web: Site, fetcher: Fetcher) -> None:

@@ -241,7 +241,7 @@ class Site:
                 self.active += 1
                 self.peak = max(self.peak, self.active)
                 try:
-                    if not await self._answer(asked, writer):
+                    if not await self._answer(asked, writer, reader):
                         break
                 finally:
                     self.active -= 1
@@ -266,7 +266,7 @@ class Site:
         parts = urlsplit(target)
         return Request(method, unquote(parts.path), dict(parse_qsl(parts.query)), headers)
 
-    async def _answer(self, asked: Request, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, asked: Request, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
         """Send the answer; whether the connection lives on."""
         if "delay" in asked.query:
             await asyncio.sleep(float(asked.query["delay"]))
@@ -274,7 +274,7 @@ class Site:
         first, _, rest = asked.path[1:].partition("/")
         raw = _RAW.get(first) if put is None else None
         if raw is not None:
-            await raw(asked, writer)
+            await raw(asked, writer, reader)
             return False
         answer = put(asked) if put else _VALID.get(first, _missing)(self, rest, asked)
         lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'So')}"]
@@ -470,14 +470,14 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
 
 
 def _raw(*parts: bytes) -> Callable[..., Any]:
-    async def send(_asked: Request, writer: asyncio.StreamWriter) -> None:
+    async def send(_asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
         writer.write(b"".join(parts))
         await writer.drain()
 
     return send
 
 
-async def _reset(_asked: Request, writer: asyncio.StreamWriter) -> None:
+async def _reset(_asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
     writer.write(_HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 1000)
     await writer.drain()
     await asyncio.sleep(0.02)
@@ -486,21 +486,21 @@ async def _reset(_asked: Request, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def _never(_asked: Request, _writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(3600)
+async def _never(_asked: Request, _writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+    await reader.read()  # until the client goes away
 
 
-async def _stall(_asked: Request, writer: asyncio.StreamWriter) -> None:
+async def _stall(_asked: Request, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
     writer.write(_HEAD + b"Content-Length: 100\r\n\r\n")
-    await asyncio.sleep(3600)
+    await reader.read()
 
 
-async def _huge_header(asked: Request, writer: asyncio.StreamWriter) -> None:
+async def _huge_header(asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
     writer.write(_HEAD + b"X-Huge: " + b"x" * (1024 * int(asked.query.get("kib", 64))) + b"\r\n\r\n")
     await writer.drain()
 
 
-async def _many_headers(asked: Request, writer: asyncio.StreamWriter) -> None:
+async def _many_headers(asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
     many = b"".join(b"X-Many-%d: yes\r\n" % number for number in range(int(asked.query.get("count", 1000))))
     writer.write(_HEAD + many + b"Content-Length: 0\r\n\r\n")
     await writer.drain()

@@ -56,10 +56,10 @@ def check_status(
     where: dict[str, Any] = {"url": shown(address), "http_status": status}
     if status in (404, 410):
         gone = "is not there any more" if status == 410 else "does not exist"
-        raise NotFoundError(f"the page {gone}", **where)
+        raise NotFoundError(f"the page {gone} (HTTP {status})", **where)
     if status in (401, 403, 407):
         raise AccessDeniedError(
-            "the site does not let us read this page",
+            f"the site does not let us read this page (HTTP {status})",
             code="unauthorized" if status == 401 else "forbidden",
             hint="Leave the page out, or ask the site's owner for access.",
             **where,
