@@ -229,6 +229,21 @@ def test_a_process_of_its_own_prints_what_was_wrong_and_what_to_do_and_no_traceb
     ]
 
 
+def test_the_doctor_names_broken_models_and_a_default_that_is_not_there(
+    tmp_path: Path, registry: ModelRegistry
+) -> None:
+    def finding(**environment: str) -> dict[str, str]:
+        variables = {"BULLETPROOF_DATA_DIR": str(tmp_path / "data"), **environment}
+        told = json.loads(CliRunner().invoke(app, ["doctor", "--json"], env=variables).stdout)
+        return next(item for item in told if item["subject"] == "models")
+
+    assert finding()["found"] == "2 versions; iris v1.0 answers POST /predict"
+    assert "there is no model 'churn'" in finding(BULLETPROOF_DEFAULT_MODEL="churn")["found"]
+    (registry.folder / "churn" / "v1.0").mkdir(parents=True)
+    assert finding()["status"] == "problem"
+    assert "churn v1.0: manifest.json is missing" in finding()["found"]
+
+
 def test_every_command_shows_an_example(run: Run) -> None:
     for command in ("list", "add", "verify", "activate", "remove", "canary", "shadow", "stop", "inspect"):
         assert f"bulletproof models {command}" in run(command, "--help").stdout.replace("\n", " ")

@@ -23,7 +23,7 @@ Status = Literal["ok", "note", "problem"]
 
 _EXTRAS = {
     "service": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
-    "models": ("joblib", "pandas"),
+    "models": ("joblib", "onnxruntime", "pandas", "scikit-learn", "skops"),
     "llm": ("openai",),
     "postgres": ("asyncpg",),
     "dashboard": ("nicegui", "httpx"),
@@ -91,6 +91,7 @@ def examine() -> Iterator[Finding]:
     yield _data_dir(settings)
     yield asyncio.run(_database(settings))
     yield _local_model()
+    yield _registry(settings)
     yield asyncio.run(_llm(settings))
     yield _keys(settings)
 
@@ -167,6 +168,25 @@ def _local_model() -> Finding:
     except AIError as error:
         return _problem("local model", error)
     return Finding("local model", "ok", f"{analyzer.name} loads and answers ({result.sentiment})")
+
+
+def _registry(settings: Settings) -> Finding:
+    from bulletproof.models import ModelRegistry
+
+    registry = ModelRegistry(settings.data_dir / "models", default=settings.default_model)
+    try:
+        found = registry.models()
+        default = registry.manifest()
+    except AIError as error:
+        return _problem("models", error)
+    wrong = [f"{model.name}: {model.problem}" for model in found if model.problem]
+    wrong += [
+        f"{model.name} {item.version}: {item.problem}" for model in found for item in model.versions if item.problem
+    ]
+    if wrong:
+        return Finding("models", "problem", "; ".join(wrong), "Mend them, or remove them: bulletproof models verify")
+    count = sum(len(model.versions) for model in found)
+    return Finding("models", "ok", f"{count} versions; {default.name} {default.version} answers POST /predict")
 
 
 async def _llm(settings: Settings) -> Finding:
