@@ -20,6 +20,8 @@ from bulletproof.models.formats import FORMATS, member_of, open_zip, read_json, 
 from bulletproof.models.onnx_file import read_onnx
 from bulletproof.models.pickles import MOST_OPCODES, read_pickle
 
+# What archives and texts bring about that are damaged or hostile.
+UNREADABLE = (ValueError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 _MOST_MEMBERS = 100
 # Whether loading a file can run code that stands in it, and why.
 _CODE: dict[str, tuple[bool, str]] = {
@@ -157,7 +159,7 @@ def _look(facts: ModelFacts, stream: BinaryIO) -> None:
     try:
         if facts.format in _LOOKS:
             _LOOKS[facts.format](facts, stream)
-    except (ValueError, KeyError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except UNREADABLE as error:
         facts.runs_code, why = True, "it could not be read, so that nothing is known of it"
         facts.notes.append(f"it is damaged or hostile: {str(error)[:200]}")
     facts.why.append(_LAMBDA if facts.runs_code and facts.format in ("keras", "hdf5") else why)

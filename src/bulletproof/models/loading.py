@@ -1,6 +1,5 @@
 """Load a model: whatever goes wrong is one kind of error that says what and why."""
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -11,10 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bulletproof.errors import ModelLoadError
+from bulletproof.errors import CircuitOpenError, ModelLoadError
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.formats import FORMATS, sniff, sniff_stream
-from bulletproof.models.inspection import versions_in
+from bulletproof.models.inspection import UNREADABLE, versions_in
 from bulletproof.models.load_failures import WrongFormatError, load_failure
 from bulletproof.models.loaders import (
     keras_models,
@@ -138,7 +137,7 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
             f"Model file not found: {model_path}",
             hint=f"Check the path; relative ones begin at {Path.cwd()}.",
         ) from error.__cause__
-    except ModelLoadError:
+    except (CircuitOpenError, ModelLoadError):
         raise
     except (Exception, SystemExit) as error:  # a pickle may well end the process; it does not end ours
         raise load_failure(error, model_type, model_path) from error
@@ -192,11 +191,13 @@ def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) 
 
 def _other_version(path: Path, found: str) -> str:
     """Say which version of its library wrote the file, when it is another than the one installed."""
-    with contextlib.suppress(Exception):  # what cannot be read is for the library to judge
+    try:
         for library, written in versions_in(path, found, most_opcodes=20_000).items():
             installed = metadata.version(library)
             if installed != written:
                 return f"it was saved with {library} {written}, and {installed} is installed"
+    except (*UNREADABLE, metadata.PackageNotFoundError):
+        return ""  # for the library to judge
     return ""
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,7 +76,20 @@ def fetch_model(
             f"{shown} cannot be written to {to}: there is no such folder", hint="Make the folder first."
         )
     policy = Policy(retry=retry, breaker=breakers.get(f"models from {parts.hostname or parts.scheme}"))
-    download = _Download(text, shown, to, sha256, max_bytes, progress, options)
+
+    def download() -> None:
+        handle, name = tempfile.mkstemp(prefix=f".{to.name}.", dir=to.parent)
+        try:
+            with os.fdopen(handle, "wb") as local, _opened(text, options) as (remote, total):
+                digest = _copy(remote, local, total, shown, max_bytes, progress)
+            if sha256 is not None and digest != sha256.strip().lower():
+                raise ModelLoadError(
+                    f"{shown} has the checksum {digest[:16]}..., not the one expected", code="model_tampered"
+                )
+            Path(name).replace(to)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
     try:
         policy.call(download)
     except AIError:
@@ -85,66 +99,45 @@ def fetch_model(
     return to
 
 
-class _Download:
-    def __init__(
-        self, url: str, shown: str, to: Path, sha256: str | None, most: int, progress: Progress | None, options: Any
-    ) -> None:
-        self._url, self._shown, self._to, self._sha256 = url, shown, to, sha256
-        self._most, self._progress, self._options = most, progress, options
+@contextmanager
+def _opened(url: str, options: dict[str, Any]) -> Iterator[tuple[Any, int | None]]:
+    """Give what can be read, and how many bytes it has if the source says so."""
+    core = import_module("fsspec.core")
+    if not url.startswith(("http://", "https://")):
+        system, path = core.url_to_fs(url, **options)
+        system.invalidate_cache()
+        with system.open(path, "rb") as remote:
+            yield remote, system.info(path).get("size")
+        return
+    # One answer from beginning to end. Without a size fsspec would ask for it first, and take any failure for 404.
+    timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=15, sock_read=60)
+    options = {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}, **options}
+    system, path = core.url_to_fs(url, **options)
+    with system.open(path, "rb", block_size=0, size=1) as remote:
+        yield remote, int(remote.r.headers.get("Content-Length", 0)) or None
 
-    def __call__(self) -> None:
-        core = import_module("fsspec.core")
-        if not self._url.startswith(("http://", "https://")):
-            system, path = core.url_to_fs(self._url, **self._options)
-            system.invalidate_cache()
-            total = system.info(path).get("size")
-            self._bound(total or 0)
-            with system.open(path, "rb") as remote:
-                self._write(remote, total)
-            return
-        # One answer from beginning to end. Without a size fsspec would ask for it first, and take any failure for 404.
-        timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=15, sock_read=60)
-        options = {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}, **self._options}
-        system, path = core.url_to_fs(self._url, **options)
-        with system.open(path, "rb", block_size=0, size=1) as remote:
-            total = int(remote.r.headers.get("Content-Length", 0)) or None
-            self._bound(total or 0)
-            self._write(remote, total)
 
-    def _write(self, remote: Any, total: int | None) -> None:
-        handle, name = tempfile.mkstemp(prefix=f".{self._to.name}.", dir=self._to.parent)
-        try:
-            with os.fdopen(handle, "wb") as local:
-                digest = self._copy(remote, local, total)
-                os.fsync(local.fileno())
-            if self._sha256 is not None and digest != self._sha256.strip().lower():
-                raise ModelLoadError(
-                    f"{self._shown} has the checksum {digest[:16]}..., not the one expected", code="model_tampered"
-                )
-            Path(name).replace(self._to)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-    def _copy(self, remote: Any, local: BinaryIO, total: int | None) -> str:
-        digest, count = hashlib.sha256(), 0
-        while data := remote.read(_CHUNK):
-            count += len(data)
-            self._bound(count)
-            digest.update(data)
-            local.write(data)
-            if self._progress is not None:
-                self._progress(count, total)
-        if total is not None and count != total:
-            raise ConnectionError(f"{count:,} of {total:,} bytes came")
-        return digest.hexdigest()
-
-    def _bound(self, size: int) -> None:
-        if size > self._most:
-            raise ModelLoadError(
-                f"{self._shown} is larger than the {self._most:,} bytes allowed",
-                code="file_too_large",
-                hint="Allow more with max_bytes, if this is the model that you mean.",
-            )
+def _copy(remote: Any, local: BinaryIO, total: int | None, shown: str, most: int, progress: Progress | None) -> str:
+    digest, count = hashlib.sha256(), 0
+    while count <= most and (total or 0) <= most:
+        data = remote.read(_CHUNK)
+        if not data:
+            break
+        count += len(data)
+        digest.update(data)
+        local.write(data)
+        if progress is not None:
+            progress(count, total)
+    else:
+        raise ModelLoadError(
+            f"{shown} is larger than the {most:,} bytes allowed",
+            code="file_too_large",
+            hint="Allow more with max_bytes, if this is the model that you mean.",
+        )
+    if total is not None and count != total:
+        raise ConnectionError(f"{count:,} of {total:,} bytes came")
+    os.fsync(local.fileno())
+    return digest.hexdigest()
 
 
 def _failure(error: Exception, shown: str) -> ModelLoadError:
