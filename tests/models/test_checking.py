@@ -85,3 +85,19 @@ def test_whatever_a_model_answers_is_checked_or_refused(values: Any, probabiliti
     except InvalidModelOutputError:
         return
     assert all(one.label == CLASSES.classes[one.prediction] and 0 <= one.confidence <= 1 for one in answers)  # type: ignore[index]
+
+
+def judged(outputs: Outputs, rows: int) -> Any:
+    try:
+        return answers_of(outputs, rows, CLASSES)[0]
+    except InvalidModelOutputError as error:
+        return error.message
+
+
+@given(
+    arrays.arrays(np.float64, 1, elements=st.floats(-1, 4) | st.sampled_from([0.0, 1.0, 2.0, float("nan")])),
+    arrays.arrays(np.float64, (1, 3), elements=st.floats(-0.2, 1.2) | st.sampled_from([0.25, 0.5, float("inf")])),
+)
+def test_one_row_alone_and_one_of_two_are_judged_alike(values: Any, probabilities: Any) -> None:
+    pair = Outputs(np.repeat(values, 2), np.repeat(probabilities, 2, axis=0))
+    assert judged(Outputs(values, probabilities), 1) == judged(pair, 2)

@@ -140,3 +140,16 @@ def test_every_good_batch_is_read_number_by_number(data: list[list[float]]) -> N
     rows, single = rows_of(data, schema)
     assert not single
     assert rows.tolist() == [[float(value) for value in row] for row in data]
+
+
+@given(st.lists(numbers | json_values, min_size=1, max_size=3))
+def test_a_row_alone_and_a_row_of_a_batch_are_judged_alike(row: list[object]) -> None:
+    schema = InputSchema(features=(Feature(name="a", minimum=-10, maximum=10), Feature(name="b")))
+    outcomes = []
+    for data in (row, [row]):
+        try:
+            outcomes.append(rows_of(data, schema)[0].tolist())
+        except InputValidationError as error:
+            outcomes.append((error.code, error.message.removesuffix(" the input").removesuffix(" a row")))
+    if not isinstance(row[0], list):
+        assert outcomes[0] == outcomes[1]

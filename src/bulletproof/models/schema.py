@@ -16,6 +16,7 @@ Rows = NDArray[np.float64]
 _NUMBERS = frozenset((float, int))
 _LISTS = frozenset((list,))
 _FEW = 32
+_LARGEST = sys.float_info.max
 _NUMERIC = "Input must be numeric array"
 
 
@@ -39,24 +40,19 @@ class RowReader:
         self._features = schema.features
         self._width = len(schema.features)
         self._most = schema.max_rows
-        self._least = _bounds(schema, "minimum", -math.inf)
-        self._greatest = _bounds(schema, "maximum", math.inf)
-        self._plain = not any(feature.type == "int" for feature in schema.features)
-        floats = sys.float_info
-        # NaN and the infinities are within no such bounds.
-        self._bounds = list(
-            zip(self._least.clip(-floats.max).tolist(), self._greatest.clip(None, floats.max).tolist(), strict=True)
-        )
-        self._whole = np.array([feature.type == "int" for feature in schema.features])
-        self._any_whole = bool(self._whole.any())
+        bounds = [(_or(one.minimum, -_LARGEST), _or(one.maximum, _LARGEST)) for one in schema.features]
+        self._bounds = bounds
+        self._least, self._greatest = np.array(bounds, dtype=np.float64).T
+        whole = [one.type == "int" for one in schema.features]
+        self._whole = np.array(whole) if any(whole) else None
 
     def __call__(self, data: object) -> tuple[Rows, bool]:
         """Read one row or a list of rows; see ``rows_of``."""
         if not isinstance(data, list):
             raise InputValidationError(f"{_NUMERIC}: got {_kind(data)}", code="not_numeric", hint=self._hint)
-        if len(data) == self._width <= _FEW and self._plain and self._fits(data):
-            return np.array([data], dtype=np.float64), True
         single = not (data and isinstance(data[0], list))
+        if single and self._whole is None and self._fits(data):  # in a third of the time of what follows
+            return np.array([data], dtype=np.float64), True
         many = [data] if single else data
         if not single and len(data) > self._most:
             self._misshapen(f"Too many rows: {len(data):,}, at most {self._most:,} are taken at once")
@@ -71,20 +67,21 @@ class RowReader:
         except OverflowError:
             self._find_fault(many, single)
             raise
-        if not np.isfinite(rows).all():
+        fits = (rows >= self._least) & (rows <= self._greatest)
+        if self._whole is not None:
+            fits &= ~self._whole | (rows == np.floor(rows))
+        if not fits.all():
             self._find_fault(many, single)
-        wrong = (rows < self._least) | (rows > self._greatest)
-        if self._any_whole:
-            wrong |= self._whole & (rows != np.floor(rows))
-        if wrong.any():
-            row, index = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
+            row, index = map(int, np.unravel_index(int(fits.argmin()), fits.shape))
             raise self._out_of_range(many[row][index], index, None if single else row)
         return rows, single
 
-    def _fits(self, row: list[Any]) -> bool:
-        """Tell whether nothing is wrong with a row: for a short one this is faster than any array."""
-        for value, (least, greatest) in zip(row, self._bounds, strict=True):
-            if type(value) not in _NUMBERS or not least <= value <= greatest:
+    def _fits(self, data: list[Any]) -> bool:
+        """Tell whether a row is right; False leaves it to the checks that say why it is not."""
+        if len(data) != self._width:
+            return False
+        for value, (least, greatest) in zip(data, self._bounds, strict=True):
+            if not (type(value) in _NUMBERS and least <= value <= greatest):
                 return False
         return True
 
@@ -149,9 +146,8 @@ def rows_of(input_data: object, schema: InputSchema) -> tuple[Rows, bool]:
     return RowReader(schema)(input_data)
 
 
-def _bounds(schema: InputSchema, which: str, missing: float) -> Rows:
-    limits = (getattr(feature, which) for feature in schema.features)
-    return np.array([missing if limit is None else limit for limit in limits], dtype=np.float64)
+def _or(limit: float | None, without: float) -> float:
+    return without if limit is None else limit
 
 
 def _kind(value: object) -> str:
