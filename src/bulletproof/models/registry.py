@@ -237,7 +237,8 @@ class ModelRegistry(ModelCatalog):
                 active = self.rollout(manifest.name).active if there else manifest.version
             home.mkdir(exist_ok=True)
             part.rename(home / manifest.version)
-            sync_folder(home)
+            for folder in (home, self.folder):
+                sync_folder(folder)
             if active is not None:
                 self._write(manifest.name, Rollout(active=active))
 
