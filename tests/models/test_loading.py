@@ -169,8 +169,7 @@ def test_a_truncated_file(files: Path, tmp_path: Path, name: str, model_type: st
     assert error.code == "model_load_failed"
     assert error.message.startswith(f"Failed to load {model_type} model: ")
     assert error.__cause__ is not None
-    if model_type == "sklearn":
-        assert "again" in error.hint
+    assert "again" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_another_version_that_cannot_be_read_any_more(tmp_path: Path, fitted: An
     error = failure(path)
     assert error.code == "model_load_failed"
     assert f"it was saved with scikit-learn 0.21.3, and {sklearn.__version__} is installed" in str(error)
-    assert "Install the version that wrote it" in error.hint
+    assert "Install the version of the library that wrote it" in error.hint
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
@@ -249,6 +248,28 @@ def test_another_version_is_an_error_for_those_who_make_its_warning_one(
         patch.setattr(sklearn.base, "__version__", "1.0.2")
         path = save(tmp_path / "old.pkl", fitted)
     assert "saved with scikit-learn 1.0.2" in str(failure(path))
+
+
+def test_an_onnx_file_of_a_time_to_come(files: Path, tmp_path: Path) -> None:
+    for change in ("ir_version", "opset"):
+        model = onnx.load(files / "model.onnx")
+        if change == "opset":
+            model.opset_import[0].version = 999
+        else:
+            model.ir_version = 99
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        assert "Upgrade onnxruntime" in failure(path, "onnx").hint
+
+
+def test_a_part_of_a_library_that_moved_with_its_versions(tmp_path: Path) -> None:
+    for data in (b"cnumpy._no_such_core\nthing\n.", b"cnumpy\nno_such_thing\n."):
+        path = tmp_path / "model.pkl"
+        path.write_bytes(data)
+        error = failure(path)
+        assert (error.code, error.hint.split(",")[0]) == (
+            "model_load_failed", "Install the version of the library that wrote it",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

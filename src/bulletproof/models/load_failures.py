@@ -12,6 +12,11 @@ from bulletproof.models.formats import FORMATS
 _DAMAGE = (EOFError, pickle.UnpicklingError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _MEMORY_WORDS = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "not enough memory")
 _DAMAGED = "The file is cut off or damaged: copy it again and compare its size and checksum."
+_VERSION = "Install the version of the library that wrote it, or save the model again with the one installed."
+_VOUCH = "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
+_LAMBDA = "Replace the Lambda layer, which is code, or load the file with Keras yourself through register_loader."
+_MOVE = "Move the class into a module that can be imported here, and save the model again."
+_LONG = 400
 _OURS = "'bulletproof-ai[models]'"
 _INSTALLED_AS = {
     **dict.fromkeys(("joblib", "onnxruntime", "pandas", "sklearn", "skops"), _OURS),
@@ -24,8 +29,9 @@ class WrongFormatError(ValueError):
     """A file of another kind than the type asked for."""
 
     def __init__(self, found: str) -> None:
-        self.kind = FORMATS[found]
-        super().__init__(f"this is {self.kind.label}")
+        label, model_type, hint = FORMATS[found]
+        self.hint = hint or (f"Pass model_type={model_type!r}." if model_type else None)
+        super().__init__(f"this is {label}")
 
 
 def load_failure(
@@ -43,47 +49,44 @@ def load_failure(
     Returns:
         To be raised from ``error``.
     """
-    code, why, hint = _reason(error, other_version, damaged)
-    return ModelLoadError(f"Failed to load {model_type} model: {why}", code=code, hint=hint, path=str(path))
+    text = " ".join(str(error).split()) or type(error).__name__
+    code, hint = "model_load_failed", _hint(error, text, other_version, damaged)
+    if len(text) > _LONG:  # what matters stands at either end
+        text = f"{text[: _LONG // 2]} ... {text[-_LONG // 2 :]}"
+    missing, install = missing_library(error) if isinstance(error, ImportError) else ("", "")
+    if missing:
+        code, text, hint = "missing_dependency", f"{missing} is not installed", f"pip install {install}"
+    elif code_of_memory := _lack_of_memory(error, text):
+        code, text = code_of_memory, f"the memory does not suffice ({text})"
+        hint = "Give the process more memory, or use a smaller model."
+    elif other_version and hint == _VERSION:
+        text = f"{text}; {other_version}"
+    return ModelLoadError(f"Failed to load {model_type} model: {text}", code=code, hint=hint, path=str(path))
 
 
-def _reason(error: BaseException, other_version: str, damaged: bool) -> tuple[str, str, str | None]:
-    text = " ".join(str(error).split())[:400] or type(error).__name__
-    if isinstance(error, WrongFormatError):
-        kind = error.kind
-        return (
-            "model_load_failed",
-            text,
-            kind.hint or (kind.model_type and f"Pass model_type={kind.model_type!r}.") or None,
-        )
-    if isinstance(error, ImportError):
-        missing, install = missing_library(error)
-        if missing:
-            return "missing_dependency", f"{missing} is not installed", f"pip install {install}"
+def _hint(error: BaseException, text: str, other_version: str, damaged: bool) -> str | None:
+    name = type(error).__name__
+    hints = (
+        (isinstance(error, WrongFormatError), getattr(error, "hint", None)),
+        (name == "UntrustedTypesFoundException", _VOUCH),
+        ("Lambda" in text and "safe_mode" in text, _LAMBDA),
+        (isinstance(error, PermissionError), "Make the file readable for the user that this process runs as."),
+        (damaged or isinstance(error, _DAMAGE) or name == "InvalidProtobuf", _DAMAGED),
+        (isinstance(error, AttributeError) and "__main__" in text, _MOVE),
+        (
+            " IR version" in text or "opset" in text.lower(),
+            "Upgrade onnxruntime, or export the model for an older opset.",
+        ),
+        (bool(other_version) or isinstance(error, ImportError | AttributeError), _VERSION),
+    )
+    return next((hint for applies, hint in hints if applies), None)
+
+
+def _lack_of_memory(error: BaseException, text: str) -> str:
     code = classify(error).code
-    lowered = text.lower()
-    if isinstance(error, MemoryError) or any(words in lowered for words in _MEMORY_WORDS):
-        code = "gpu_out_of_memory" if code == "gpu_out_of_memory" else "out_of_memory"
     if code in ("out_of_memory", "gpu_out_of_memory"):
-        return code, f"the memory does not suffice ({text})", "Give the process more memory, or use a smaller model."
-    if type(error).__name__ == "UntrustedTypesFoundException":
-        advice = "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
-        return "model_load_failed", text, advice
-    if "Lambda" in text and "safe_mode" in text:
-        advice = (
-            "Replace the Lambda layer, which is code, or load the file with Keras yourself through register_loader."
-        )
-        return "model_load_failed", text, advice
-    if isinstance(error, PermissionError):
-        return "model_load_failed", text, "Make the file readable for the user that this process runs as."
-    if isinstance(error, _DAMAGE) or damaged:
-        return "model_load_failed", text, _DAMAGED
-    if other_version:
-        return "model_load_failed", f"{text}; {other_version}", "Install the version that wrote it, or save it again."
-    if isinstance(error, AttributeError) and "__main__" in text:
-        advice = "Move the class into a module that can be imported here, and save the model again."
-        return "model_load_failed", text, advice
-    return "model_load_failed", text, None
+        return code
+    return "out_of_memory" if any(words in text.lower() for words in _MEMORY_WORDS) else ""
 
 
 def missing_library(error: ImportError) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """From what a library answers to what every model answers: class indexes, probabilities, numbers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ def numbers(values: Any) -> NDArray[np.float64]:
     return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def class_indexes(labels: Any, known: Sequence[Any]) -> NDArray[np.float64]:
+def class_indexes(labels: Any, known: Any) -> NDArray[np.float64]:
     """Return for each label its place among those known.
 
     Args:
         labels: Numbers or texts; shape (rows,).
-        known: The labels in the order of the model's.
+        known: The labels in the order of the model's; an array or a list.
 
     Raises:
         InvalidModelOutputError: One is not known.

@@ -59,7 +59,7 @@ class OnnxPredictor:
         if manifest.output.kind == "regression":
             self._label, self._scores = None, self._scores or next(iter(outputs))
         self._wanted = [name for name in (self._label, self._scores) if name is not None]
-        self._known = _labels(outputs.get(self._label or ""), manifest, path)
+        self._known = np.asarray(_labels(outputs.get(self._label or ""), manifest, path))
 
     def predict(self, rows: NDArray[np.float64], /) -> Outputs:
         """Predict rows; see ``Predictor``."""
