@@ -48,9 +48,6 @@ def answers_of(outputs: Outputs, rows: int, schema: OutputSchema) -> list[Answer
         >>> answers_of(outputs, 1, OutputSchema(classes=("no", "yes")))
         [Answer(prediction=1, confidence=0.8, label='yes')]
     """
-    single = _single(outputs, schema) if rows == 1 else None
-    if single is not None:
-        return [single]
     if rows == 1 and (answer := _quick(outputs, schema.classes)) is not None:
         return [answer]
     if schema.kind == "regression":
@@ -67,20 +64,6 @@ def answers_of(outputs: Outputs, rows: int, schema: OutputSchema) -> list[Answer
     confidences = _confidences(outputs, chosen, len(classes))
     numbers = chosen.tolist()
     return list(map(Answer, numbers, confidences, [classes[number] for number in numbers]))
-
-
-def _single(outputs: Outputs, schema: OutputSchema) -> Answer | None:
-    """Return the answer to one row if nothing is odd about it: for one row this is faster than any array."""
-    values, table = outputs.values, outputs.probabilities
-    if schema.kind == "regression" or table is None or values.shape != (1,) or table.shape != (1, len(schema.classes)):
-        return None
-    value, probabilities = values.item(), table.tolist()[0]
-    if not (0 <= value < len(probabilities) and value == int(value) and abs(sum(probabilities) - 1) <= _TOLERANCE):
-        return None
-    if not -_TOLERANCE <= min(probabilities) <= max(probabilities) <= 1 + _TOLERANCE:
-        return None
-    chosen = int(value)
-    return Answer(chosen, min(1.0, max(0.0, probabilities[chosen])), schema.classes[chosen])
 
 
 def _quick(outputs: Outputs, classes: tuple[str, ...]) -> Answer | None:

@@ -15,7 +15,6 @@ Rows = NDArray[np.float64]
 
 _NUMBERS = frozenset((float, int))
 _LISTS = frozenset((list,))
-_FEW = 32
 _LARGEST = sys.float_info.max
 _NUMERIC = "Input must be numeric array"
 
