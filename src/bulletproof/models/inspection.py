@@ -114,8 +114,10 @@ def inspect_model(path: str | os.PathLike[str]) -> ModelFacts:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ModelLoadError(f"{path} is a device or a pipe, not a file")
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         found = sniff(path)
+        if found == "folder":
+            raise ModelLoadError(f"{path} is a folder, not a file", hint="Name the model file inside it.")
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         facts = ModelFacts(path, found, "", "", sum(file.stat().st_size for file in files), sha256_of(path))
         with path.open("rb") if path.is_file() else io.BytesIO() as stream:
             _look(facts, stream)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _MOST_FIELDS = 1_000_000
-_MOST_NAMES = 1000
+_MOST_NAMES, _MOST_LABELS, _LONGEST = 1000, 100_000, 4096
 _STANDARD = frozenset(
     ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft", "com.microsoft.nchwc",
      "ai.onnx.training", "com.microsoft.experimental", "org.pytorch.aten")
@@ -71,48 +71,44 @@ def _walk(data: mmap.mmap, facts: OnnxFacts) -> None:
     left = _MOST_FIELDS
     while waiting:
         kind, start, end = waiting.pop()
-        inside = _INSIDE[kind]
-        texts: dict[int, bytes] = {}
-        values: list[int | str] = []
+        texts: dict[int, str] = {}
+        labels: list[int | str] = []
         for number, at, length in _fields(data, start, end):
             left -= 1
             if left < 0 or len(facts.domains) + len(facts.external) > _MOST_NAMES:
                 raise ValueError("there is more in it than is looked at")
-            if number in inside:
-                waiting.append((inside[number], at, at + length))
-            elif length <= 4096:
-                texts[number] = data[at : at + length]
-            if kind == "attribute" and number in (7, 8, 9):  # floats, ints, strings: by far the most of a forest
-                if not texts.get(1, b"").startswith(b"classlabels_") or len(values) > 100_000:
+            if number in _INSIDE[kind]:
+                waiting.append((_INSIDE[kind][number], at, at + length))
+            elif kind == "attribute" and number in (7, 8, 9):  # floats, ints, strings: by far the most of a forest
+                if not texts.get(1, "").startswith("classlabels_") or len(labels) > _MOST_LABELS:
                     break
-                values.extend(_values(data, number, at, length))
-        _note(kind, texts, values, facts)
+                labels.extend(_labels(data, number, at, length))
+            elif length <= _LONGEST:
+                texts[number] = _text(data, at, length)
+        _note(kind, texts, labels, facts)
 
 
-def _note(kind: str, texts: dict[int, bytes], values: list[int | str], facts: OnnxFacts) -> None:
+def _note(kind: str, texts: dict[int, str], labels: list[int | str], facts: OnnxFacts) -> None:
     if kind == "model":
-        facts.producer = " ".join(_text(texts.get(number, b"")) for number in (2, 3)).strip()
-    elif kind == "opset" or kind == "node":
-        domain = _text(texts.get(1 if kind == "opset" else 7, b""))
+        facts.producer = f"{texts.get(2, '')} {texts.get(3, '')}".strip()
+    elif kind in ("opset", "node"):
+        domain = texts.get(1 if kind == "opset" else 7, "")
         if domain not in _STANDARD:
             facts.domains[domain] = None
-    elif kind == "entry" and texts.get(1) == b"location":
-        facts.external[_text(texts.get(2, b""))] = None
-    elif values and len(facts.label_lists) < 2:
-        facts.label_lists[tuple(values)] = None
+    elif kind == "entry" and texts.get(1) == "location":
+        facts.external[texts.get(2, "")] = None
+    elif labels and len(facts.label_lists) < 2:
+        facts.label_lists[tuple(labels)] = None
 
 
-def _values(data: mmap.mmap, number: int, at: int, length: int) -> list[int | str]:
-    """Numbers and texts of an attribute: ``ints`` is field 8, packed or one by one, ``strings`` is field 9."""
-    if number == 9 and length <= 4096:
-        return [_text(data[at : at + length])]
-    found: list[int | str] = []
-    if number == 8:
-        end = at + length
-        while at < end:
-            value, at = _varint(data, at, end)
-            found.append(value - (1 << 64) if value >= 1 << 63 else value)
-    return found
+def _labels(data: mmap.mmap, number: int, at: int, length: int) -> Iterator[int | str]:
+    """Yield the numbers of ``ints`` (field 8), packed or one by one, or a text of ``strings`` (field 9)."""
+    end = at + length
+    if number == 9:
+        yield _text(data, at, min(length, _LONGEST))
+    while number == 8 and at < end:
+        value, at = _varint(data, at, end)
+        yield value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -149,5 +145,5 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise ValueError(f"a number is cut off at byte {at}")
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")[:300]
+def _text(data: mmap.mmap, at: int, length: int) -> str:
+    return data[at : at + length].decode("utf-8", "replace")
