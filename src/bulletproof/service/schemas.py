@@ -92,6 +92,48 @@ class ResultsPage(BaseModel):
     next: str | None
 
 
+class BatchReport(BaseModel):
+    """How a batch of URLs stands."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    status: str = Field(description="queued, running, paused, cancelled, complete, or deleted.")
+    total: int = Field(description="Items: each distinct URL once.")
+    done: int = Field(description="Items that have their outcome.")
+    pending: int
+    in_progress: int
+    retrying: int
+    success: int
+    failed: int
+    by_stage: dict[str, int] = Field(
+        description="Items that are not successful, by the stage they are in or failed at."
+    )
+    by_code: dict[str, int] = Field(description="Failed items by error code.")
+    items_per_second: float
+    seconds_left: float | None
+
+
+class BatchList(BaseModel):
+    """Batches, the latest first."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    batches: list[dict[str, Any]]
+
+
+class BatchItems(BaseModel):
+    """One page of the items of a batch."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success"] = "success"
+    batch_id: str
+    items: list[dict[str, Any]]
+    next: str | None
+
+
 class Deleted(BaseModel):
     """It is gone."""
 

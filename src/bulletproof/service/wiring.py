@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -20,7 +21,7 @@ from bulletproof.models import LoadedModels, ModelRegistry, ModelServer, open_ru
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience.shared import SharedState
-from bulletproof.service import docs, health, inference, operate, predict, process, results
+from bulletproof.service import batches, docs, health, inference, operate, predict, process, results
 from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import LOCAL, Gate
@@ -31,11 +32,14 @@ from bulletproof.service.quota import Meter, limits_of, metering
 from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
+from bulletproof.service.stopping import when_told_to_stop
 from bulletproof.service.turns import Turns
 from bulletproof.service.watermarks import Watermarks
 from bulletproof.settings import Settings, load_settings
+from bulletproof.store import BatchStore
 
 if TYPE_CHECKING:
+    from bulletproof.jobs import BatchJobs
     from bulletproof.service.telemetry import Telemetry
 
 logger = logging.getLogger("bulletproof.service")
@@ -64,6 +68,7 @@ class Services:
         measures: Counts requests and records.
         slots: Bounds the uploads under way and waiting, and shares them out among callers.
         models: Answers predictions.
+        jobs: Runs batches of URLs; None where they are not installed.
         shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
     """
@@ -75,8 +80,15 @@ class Services:
     measures: Measures
     slots: Turns
     models: ModelServer
+    jobs: "BatchJobs | None" = None
     shared: SharedState | None = None
     ready: bool = field(default=False)
+
+    def stop(self) -> None:
+        """Take no more requests as far as probes are concerned, and end streams; safe in a signal handler."""
+        self.ready = False
+        if self.jobs is not None:
+            self.jobs.end_streams()
 
 
 def create_app(
@@ -134,10 +146,12 @@ def create_app(
                 published(services),
                 expiring(processor.store, settings),
                 metering(services.meter, processor.store),
+                running_jobs(settings, processor) as services.jobs,
             ):
-                services.ready = True
-                yield
-                services.ready = False
+                with when_told_to_stop(services.stop):
+                    services.ready = True
+                    yield
+                    services.ready = False
         finally:
             services.ready = False
             if dashboard is not None:
@@ -156,11 +170,21 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         responses=docs.ERRORS,
+        # FastAPI's own instruments would tell the same a second time, and look for a taker at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
     _watch(services, telemetry)
     # Each request looks through the routes in this order.
-    for router in (predict.router, inference.router, process.router, results.router, health.router, operate.router):
+    for router in (
+        predict.router,
+        inference.router,
+        process.router,
+        batches.router,
+        results.router,
+        health.router,
+        operate.router,
+    ):
         app.include_router(router)
     docs.add_pages(app)
     dashboard = mount(app, port=settings.dashboard_port)
@@ -186,7 +210,8 @@ def create_app(
             min_memory=settings.min_free_memory_bytes,
             min_disk=settings.min_free_disk_bytes,
         ).check,
-        max_body={"/process": settings.max_upload_bytes + _FORM_OVERHEAD, "": _OTHER_BODY},
+        max_body=dict.fromkeys(("/process", "/batches"), settings.max_upload_bytes + _FORM_OVERHEAD)
+        | {"": _OTHER_BODY},
         body_seconds=settings.upload_timeout,
         observe=services.measures.observe_request,
         report=report,
@@ -211,6 +236,23 @@ async def _close_models(models: ModelServer) -> None:
             await models.loaded.aclose()
     except TimeoutError:
         logger.warning("a model goes on beyond its time; it ends with this process")
+
+
+@asynccontextmanager
+async def running_jobs(settings: Settings, processor: AIDataProcessor) -> "AsyncIterator[BatchJobs | None]":
+    """Run batches in this process, unless what they need is not installed or the store is somebody else's."""
+    access = getattr(processor.store, "access", None)
+    if access is None or find_spec("dbos") is None or find_spec("aiohttp") is None:
+        yield None
+        return
+    from bulletproof.jobs import BatchJobs
+
+    jobs = BatchJobs(settings, store=BatchStore(access), monitor=processor.monitor)
+    await jobs.start()
+    try:
+        yield jobs
+    finally:
+        await jobs.aclose(_LAST_SECONDS)
 
 
 def _watch(services: Services, telemetry: "Telemetry | None") -> None:
