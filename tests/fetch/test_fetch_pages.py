@@ -175,7 +175,7 @@ def test_any_content_type_is_read(header: str) -> None:
     assert media_type == "" or "/" in media_type
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw-deflate", "br", "twice"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw-deflate", "br"])
 async def test_packed_pages_are_unpacked(web: Site, fetcher: Fetcher, encoding: str) -> None:
     assert (await fetcher.get(web.url(f"/encoded/{encoding}"))).body == page(1)
 
@@ -188,7 +188,7 @@ async def test_zstd_is_unpacked_where_python_can(web: Site, fetcher: Fetcher) ->
             await fetcher.get(web.url("/encoded/zstd"))
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "twice"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
 async def test_a_bomb_is_found_out_while_it_is_small(web: Site, fetcher: Fetcher, encoding: str) -> None:
     url = web.url(f"/bomb/{encoding}?mib=200")
     async with asyncio.timeout(30):
@@ -230,7 +230,7 @@ def test_unpacking_does_not_depend_on_how_the_bytes_arrive(data: bytes, times: i
     assert unpacked("gzip", gzip.compress(whole) * members, size) == whole * members
     assert unpacked("deflate", zlib.compress(whole), size) == whole
     assert unpacked("br", brotli.compress(whole, quality=3), size) == whole
-    assert unpacked("x-gzip, br", brotli.compress(gzip.compress(whole), quality=3), size) == whole
+    assert unpacked("X-GZIP", gzip.compress(whole) + bytes(members), size) == whole
     assert unpacked("", whole, size) == whole
 
 
@@ -246,7 +246,7 @@ def test_large_bodies_come_in_small_pieces() -> None:
         assert unpacked(header, packed, len(packed)) == data
 
 
-@given(st.sampled_from(["gzip", "deflate", "br", "gzip, br"]), st.binary(max_size=200))
+@given(st.sampled_from(["gzip", "deflate", "br"]), st.binary(max_size=200))
 def test_rubbish_is_an_error_of_the_site(header: str, data: bytes) -> None:
     try:
         unpacked(header, data, 7)
@@ -262,7 +262,7 @@ def test_very_many_parts_are_refused() -> None:
         unpacked("gzip", gzip.compress(b"x") * 1001, 1 << 20)
 
 
-@pytest.mark.parametrize("header", ["compress", "gzip, gzip, gzip", "gzip, klingon"])
+@pytest.mark.parametrize("header", ["compress", "gzip, gzip", "gzip, klingon"])
 def test_an_encoding_that_was_not_asked_for_is_named(header: str) -> None:
     with pytest.raises(UnsupportedFormatError, match=header):
         Unpacker(header)

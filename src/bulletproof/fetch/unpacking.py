@@ -8,8 +8,7 @@ from typing import Any
 from bulletproof.errors import BadResponseError, UnsupportedFormatError
 
 PIECE = 64 * 1024
-_MAX_LAYERS = 2
-_MAX_MEMBERS = 1000
+_MAX_PARTS = 1000
 _ZSTD_WINDOW_LOG = 23  # 8 MiB, all that a browser takes (RFC 9659)
 
 
@@ -66,25 +65,51 @@ ACCEPTED = ", ".join(_CODECS)
 """Value of ``Accept-Encoding``: what can be unpacked with the libraries at hand."""
 
 
-class _Layer:
-    def __init__(self, name: str) -> None:
-        self._new, self._magic = _CODECS[name]
-        self._members = 0
+class Unpacker:
+    """Unpacks what a ``Content-Encoding`` header says; refuses one that was not asked for.
+
+    Only one compression at a time: of two, one inside the other, the inner one's input would have no limit.
+    """
+
+    def __init__(self, header: str | None) -> None:
+        name = (header or "").strip().lower().removeprefix("x-")
+        if name not in (*_CODECS, "", "identity"):
+            raise UnsupportedFormatError(
+                f"the page is packed as {name[:80]!r}; it was asked for in one of {ACCEPTED}",
+                hint="Ask the site for the page without this compression.",
+            )
+        self._codec = _CODECS.get(name)
+        self._parts = 0
         self._stream: Any = None
         self._held = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        data, self._held = self._held + data, b""
+        """Unpack the next bytes, in pieces of about 64 KiB at most; ``BadResponseError`` when they are rubbish."""
+        if self._codec is None:
+            yield data
+            return
+        try:
+            yield from self._unpack(self._held + data, *self._codec)
+        except _BROKEN as error:
+            raise BadResponseError(f"the body cannot be unpacked: {error}") from error
+
+    def finish(self) -> None:
+        """Say that the body has ended; ``BadResponseError`` when some of it is missing."""
+        if self._stream is not None:
+            raise BadResponseError("the body ended before all of it was unpacked: some of it is missing")
+
+    def _unpack(self, data: bytes, new: Callable[[bytes], Any], magic: bytes | None) -> Iterator[bytes]:
+        self._held = b""
         while data or self._stream is not None:
             if self._stream is None:
-                if self._members and (self._magic is None or not data.startswith(self._magic)):
-                    if self._magic is not None and self._magic.startswith(data):
+                if self._parts and (magic is None or not data.startswith(magic)):
+                    if magic is not None and magic.startswith(data):
                         self._held = data  # the beginning of another part, maybe
                     return  # padding
-                self._members += 1
-                if self._members > _MAX_MEMBERS:
-                    raise BadResponseError(f"the body is packed in more than {_MAX_MEMBERS} parts", retryable=False)
-                self._stream = self._new(data)
+                self._parts += 1
+                if self._parts > _MAX_PARTS:
+                    raise BadResponseError(f"the body is packed in more than {_MAX_PARTS} parts", retryable=False)
+                self._stream = new(data)
             piece = self._stream.decompress(data, PIECE)
             if piece:
                 yield piece
@@ -94,41 +119,3 @@ class _Layer:
                 return
             else:
                 data = getattr(self._stream, "unconsumed_tail", b"")  # zstd keeps it itself
-
-    @property
-    def whole(self) -> bool:
-        return self._stream is None
-
-
-class Unpacker:
-    """Unpacks what a ``Content-Encoding`` header says; refuses one that was not asked for."""
-
-    def __init__(self, header: str | None) -> None:
-        names = [name.strip().lower().removeprefix("x-") for name in (header or "").split(",")]
-        names = [name for name in names if name not in ("", "identity")]
-        if len(names) > _MAX_LAYERS or not all(name in _CODECS for name in names):
-            raise UnsupportedFormatError(
-                f"the page is packed as {', '.join(names)[:80]!r}; it was asked for in one of {ACCEPTED}",
-                hint="Ask the site for the page without this compression.",
-            )
-        self._layers = [_Layer(name) for name in reversed(names)]
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Unpack the next bytes, in pieces of about 64 KiB at most; ``BadResponseError`` when they are rubbish."""
-        pieces = iter([data])
-        for layer in self._layers:
-            pieces = _through(layer, pieces)
-        try:
-            yield from pieces
-        except _BROKEN as error:
-            raise BadResponseError(f"the body cannot be unpacked: {error}") from error
-
-    def finish(self) -> None:
-        """Say that the body has ended; ``BadResponseError`` when some of it is missing."""
-        if not all(layer.whole for layer in self._layers):
-            raise BadResponseError("the body ended before all of it was unpacked: some of it is missing")
-
-
-def _through(layer: _Layer, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield from layer.feed(piece)
