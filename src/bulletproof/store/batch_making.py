@@ -89,7 +89,9 @@ class BatchMaker:
                 raise InputValidationError(
                     "the batch was swept while it was made: its URLs came too slowly", hint="Make it again."
                 )
-            await self._add(connection, [to_row(number, item, now.timestamp()) for item in items])
+            added = await self._add(connection, [to_row(number, item, now.timestamp()) for item in items])
+            # Tried again after its answer was lost, it adds nothing.
+            await connection.execute(mine.values(total=batches.c.total + added))
 
         await self._access.write("add URLs to a batch in", work)
 
@@ -98,8 +100,7 @@ class BatchMaker:
     ) -> tuple[str, str] | None:
         """Show a batch; return the one that was shown first if another maker came first with the same key."""
         mine = batches.c.batch_id == batch_id
-        made = sa.select(sa.func.count()).where(batch_items.c.batch == batches.c.id).scalar_subquery()
-        values = {"given": given, "total": made, "fingerprint": fingerprint, "key_of_owner": key_of_owner}
+        values = {"given": given, "fingerprint": fingerprint, "key_of_owner": key_of_owner}
 
         async def work(connection: AsyncConnection) -> tuple[str, str] | None:
             change = sa.update(batches).where(mine, batches.c.status == CREATING)

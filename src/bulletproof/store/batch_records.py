@@ -14,7 +14,9 @@ from bulletproof.store.values import clean
 
 TERMINAL = ("success", "failed")
 """Statuses of an item with which nothing more happens."""
-STATUSES = ("pending", "in_progress", "retrying", *TERMINAL)
+OPEN = ("pending", "in_progress", "retrying")
+"""Statuses of an item that is not done."""
+STATUSES = (*OPEN, *TERMINAL)
 """Every status of an item."""
 FINISHED = ("cancelled", "complete")
 """Statuses of a batch that is not worked on any more."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,8 +11,9 @@ from bulletproof.errors import InputValidationError, NotFoundError
 from bulletproof.store import batch_records as records
 from bulletproof.store.access import StoreAccess
 from bulletproof.store.batch_making import BatchMaker
-from bulletproof.store.batch_records import FINISHED, STATUSES, TERMINAL, Batch, Counts, ItemRow, url_key
-from bulletproof.store.bulk import BulkInsert, insert_into
+from bulletproof.store.batch_records import FINISHED, STATUSES, TERMINAL, Batch, Counts, ItemRow
+from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.page_memory import PageMemory
 from bulletproof.store.removal import remove_rows
 from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches, pages
 from bulletproof.store.values import MAX_ROW, checked_limit, clean, is_id
@@ -22,6 +22,7 @@ CHUNK_SIZE = 500
 ORPHAN_AGE = timedelta(hours=1)
 _PIECE = 5000  # rows changed in one transaction
 _PAGE = 1000
+_PART = 1_000_000  # items counted at once
 
 _VISIBLE = batches.c.status.not_in((CREATING, ABANDONED))
 _BATCH = sa.select(
@@ -29,7 +30,8 @@ _BATCH = sa.select(
     *(batches.c[name] for name in Batch.__dataclass_fields__ if name != "id"),
 ).where(_VISIBLE)
 _ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "url_key", "tries")))
-_OPEN = batch_items.c.status.not_in(TERMINAL)
+_UNSUCCESSFUL = (*records.OPEN, "failed")
+_OPEN = batch_items.c.status.in_(records.OPEN)  # said so that an index leads to them
 
 
 def _utc_now() -> datetime:
@@ -83,12 +85,7 @@ class BatchStore:
         kind = access.address.kind
         self._save = BulkInsert(batch_items, kind, _newest_wins)
         self._maker = BatchMaker(access, now)
-        insert = insert_into(pages, kind)
-        self._remember = insert.on_conflict_do_update(
-            index_elements=["url_key"],
-            set_={"result": insert.excluded.result, "checked_at": insert.excluded.checked_at},
-            where=insert.excluded.checked_at >= pages.c.checked_at,
-        )
+        self._pages = PageMemory(kind)
 
     async def create(
         self,
@@ -192,13 +189,11 @@ class BatchStore:
     async def open_chunks(self, batch_id: str) -> list[int]:
         """Return the numbers of the chunks that hold items which are not terminal."""
 
-        async def work(connection: AsyncConnection) -> list[int]:
-            found = await self._find(connection, batch_id)
-            chunk = (batch_items.c.position.op("/")(sa.literal_column(str(found.chunk_size)))).label("chunk")
-            query = sa.select(chunk).where(batch_items.c.batch == found.id, _OPEN).distinct()
-            return sorted(int(row[0]) for row in await connection.execute(query))
+        def query(found: Any, part: sa.ColumnElement[bool]) -> sa.Select[Any]:
+            chunk = batch_items.c.position.op("/")(sa.literal_column(str(found.chunk_size)))
+            return sa.select(chunk).where(part, _OPEN).distinct()
 
-        return await self.access.read("read items from", work)
+        return sorted({int(row[0]) for row in await self._over_all(batch_id, "read items from", query)})
 
     async def items(
         self,
@@ -231,7 +226,7 @@ class BatchStore:
         if status is not None:
             query = query.where(batch_items.c.status == status)
         if code is not None:
-            query = query.where(batch_items.c.code == clean(code))
+            query = query.where(batch_items.c.code == clean(code), batch_items.c.status.in_(_UNSUCCESSFUL))
 
         async def work(connection: AsyncConnection) -> list[ItemRow]:
             found = await self._find(connection, batch_id)
@@ -271,7 +266,7 @@ class BatchStore:
             found = await self._find(connection, batch_id)
             now = self._now().timestamp()
             await self._save(connection, [records.to_row(found.id, item, now) for item in ordered])
-            await self._remember_pages(connection, found.owner, ordered, now)
+            await self._pages.remember(connection, found.owner, ordered, now)
             return str(found.status)
 
         return await self.access.write("save items in", work)
@@ -286,32 +281,29 @@ class BatchStore:
         Returns:
             The last result by URL, with ``etag`` or ``last_modified``, for those that there is one of.
         """
-        keys = {url_key(clean(url), owner): url for url in urls}
-        query = sa.select(pages.c.url_key, pages.c.result).where(pages.c.url_key.in_(list(keys)))
+        wanted = list(urls)
 
         async def work(connection: AsyncConnection) -> dict[str, dict[str, Any]]:
-            return {keys[bytes(row[0])]: orjson.loads(row[1]) for row in await connection.execute(query)}
+            return await self._pages.recall(connection, owner, wanted)
 
-        return await self.access.read("read pages from", work) if keys else {}
+        return await self.access.read("read pages from", work) if wanted else {}
 
     async def counts(self, batch_id: str) -> Counts:
         """Count the items of a batch."""
         columns = (batch_items.c.status, batch_items.c.stage, batch_items.c.code)
 
-        async def work(connection: AsyncConnection) -> Counts:
-            found = await self._find(connection, batch_id)
-            query = sa.select(*columns, sa.func.count()).where(batch_items.c.batch == found.id).group_by(*columns)
-            counts = Counts(dict.fromkeys(STATUSES, 0), {}, {}, {})
-            for status, stage, code, number in await connection.execute(query):
-                counts.by_status[status] += number
-                if status != "success":
-                    counts.by_stage[stage] = counts.by_stage.get(stage, 0) + number
-                if code is not None and status in ("failed", "retrying"):
-                    by_code = counts.by_code if status == "failed" else counts.retrying_by_code
-                    by_code[code] = by_code.get(code, 0) + number
-            return counts
+        def query(_: Any, part: sa.ColumnElement[bool]) -> sa.Select[Any]:
+            return sa.select(*columns, sa.func.count()).where(part).group_by(*columns)
 
-        return await self.access.read("count items in", work)
+        counts = Counts(dict.fromkeys(STATUSES, 0), {}, {}, {})
+        for status, stage, code, number in await self._over_all(batch_id, "count items in", query):
+            counts.by_status[status] += number
+            if status != "success":
+                counts.by_stage[stage] = counts.by_stage.get(stage, 0) + number
+            if code is not None and status in ("failed", "retrying"):
+                by_code = counts.by_code if status == "failed" else counts.retrying_by_code
+                by_code[code] = by_code.get(code, 0) + number
+        return counts
 
     async def set_status(self, batch_id: str, status: str) -> Batch:
         """Change the status of a batch; the one that it has already is no change.
@@ -461,6 +453,23 @@ class BatchStore:
 
         await self.access.write("remove a batch from", work)
 
+    async def _over_all(
+        self, batch_id: str, doing: str, query: Callable[[Any, sa.ColumnElement[bool]], sa.Select[Any]]
+    ) -> list[Any]:
+        """Run a query over all items, a part at a time, so that none takes long however many they are."""
+        found = await self.access.read(doing, lambda connection: self._find(connection, batch_id))
+        rows: list[Any] = []
+        mine, here = batch_items.c.batch == found.id, batch_items.c.position
+        for first in range(0, max(found.given, 1), _PART):
+            # All in one, the planner chooses a smaller index.
+            part = mine if found.given <= _PART else mine & (here >= first) & (here < first + _PART)
+
+            async def work(connection: AsyncConnection, part: sa.ColumnElement[bool] = part) -> list[Any]:
+                return list(await connection.execute(query(found, part)))
+
+            rows += await self.access.read(doing, work)
+        return rows
+
     async def _find(self, connection: AsyncConnection, batch_id: str) -> Any:
         columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size, batches.c.given)
         query = sa.select(*columns).where(batches.c.batch_id == batch_id, _VISIBLE)
@@ -468,19 +477,6 @@ class BatchStore:
         if row is None:
             raise _unknown(batch_id)
         return row
-
-    async def _remember_pages(
-        self, connection: AsyncConnection, owner: str | None, items: Sequence[ItemRow], now: float
-    ) -> None:
-        known = {
-            url_key(clean(item.url), owner): orjson.dumps(clean(item.result), default=str).decode()
-            for item in items
-            if item.status == "success"
-            and item.result
-            and (item.result.get("etag") or item.result.get("last_modified"))
-        }
-        for key, result in sorted(known.items()):
-            await connection.execute(self._remember.values(url_key=key, result=result, checked_at=now))
 
 
 def _unknown(batch_id: str) -> NotFoundError:

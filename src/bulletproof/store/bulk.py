@@ -44,13 +44,15 @@ class BulkInsert:
             rows = sa.select(*(sa.func.unnest(array) for array in arrays))
             self._for_postgresql = resolve(postgresql.insert(table).from_select(self._columns, rows))
 
-    async def __call__(self, connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add rows, whose values are in the order of the table's columns."""
-        waiting = iter(rows)
+    async def __call__(self, connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Add rows, whose values are in the order of the table's columns; return how many were added or changed."""
+        waiting, count = iter(rows), 0
         while part := list(islice(waiting, _SLICE)):
             if self._for_sqlite is not None:
-                await connection.exec_driver_sql(self._for_sqlite, part)
+                done = await connection.exec_driver_sql(self._for_sqlite, part)
             else:
-                await connection.execute(
+                done = await connection.execute(
                     self._for_postgresql, dict(zip(self._columns, zip(*part, strict=True), strict=True))
                 )
+            count += done.rowcount
+        return count

@@ -1,0 +1,53 @@
+"""What earlier runs made of pages whose servers can tell whether there is a newer version."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bulletproof.store.batch_records import ItemRow, url_key
+from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.tables import pages
+from bulletproof.store.values import clean
+
+
+def _newest(insert: Any) -> Any:
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=["url_key"],
+        set_={"result": new.result, "checked_at": new.checked_at},
+        where=new.checked_at >= pages.c.checked_at,
+    )
+
+
+class PageMemory:
+    """Keeps the last result of each page that has an ``etag`` or ``last_modified``, for each owner.
+
+    Args:
+        kind: ``sqlite`` or ``postgresql``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._remember = BulkInsert(pages, kind, _newest)
+
+    async def remember(
+        self, connection: AsyncConnection, owner: str | None, items: Sequence[ItemRow], now: float
+    ) -> None:
+        """Keep what came of items."""
+        kept = [(item.url, item.result) for item in items if item.status == "success" and item.result]
+        known = {
+            url_key(clean(url), owner): orjson.dumps(clean(result), default=str).decode()
+            for url, result in kept
+            if result.get("etag") or result.get("last_modified")
+        }
+        await self._remember(connection, [(key, result, now) for key, result in sorted(known.items())])
+
+    async def recall(
+        self, connection: AsyncConnection, owner: str | None, urls: Iterable[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the results by URL."""
+        keys = {url_key(clean(url), owner): url for url in urls}
+        query = sa.select(pages.c.url_key, pages.c.result).where(pages.c.url_key.in_(list(keys)))
+        return {keys[bytes(row[0])]: orjson.loads(row[1]) for row in await connection.execute(query)}
