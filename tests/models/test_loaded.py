@@ -324,10 +324,10 @@ async def test_whatever_goes_wrong_in_loading_is_a_model_load_error(shelf: Shelf
 
 async def test_what_callers_are_told_does_not_say_where_our_files_are(shelf: Shelf) -> None:
     models = cache(shelf)
-    shelf.failures["iris:v1.0"] = ModelLoadError("torn", path="/srv/models/iris/v1.0/model.onnx")
+    shelf.failures["iris:v1.0"] = ModelLoadError(f"{FOLDER / 'm.onnx'} is torn", path="/srv/models/iris/v1.0/m.onnx")
     with pytest.raises(ModelLoadError) as caught:
         await use(models, manifest_of("iris"))
-    assert str(caught.value) == "torn"
+    assert str(caught.value) == "m.onnx is torn"
     await models.aclose()
 
 
@@ -369,6 +369,31 @@ async def test_the_failure_of_a_version_that_was_removed_is_forgotten(shelf: She
     assert models.health()["status"] == "degraded"
     there = False
     assert models.health()["status"] == "healthy"
+    there = True
+    shelf.failures.clear()
+    assert await use(models, manifest_of("iris", "v1.1", "added again")) == "iris:v1.1:added again"
+    await models.aclose()
+
+
+async def test_a_version_that_is_removed_while_it_is_loaded_is_one_that_is_not_there(shelf: Shelf) -> None:
+    there = True
+
+    def folder_of(_: Manifest) -> Path:
+        if not there:
+            raise NotFoundError("there is no version 'v1.0' of iris", code="unknown_model_version")
+        return FOLDER
+
+    models = LoadedModels(shelf.open, folder_of, memory_bytes=1000)
+    shelf.gate.clear()
+    shelf.failures["iris:v1.0"] = ModelLoadError("no such file")
+    waiter = asyncio.create_task(use(models, manifest_of("iris")))
+    await shelf.started.wait()
+    there = False
+    shelf.gate.set()
+    with pytest.raises(NotFoundError):
+        await waiter
+    assert models.breakers["model:iris:v1.0"].state is CircuitState.CLOSED
+    assert models.health()["status"] == "healthy"
     await models.aclose()
 
 
@@ -385,6 +410,7 @@ async def test_a_replaced_version_that_fails_afterwards_does_not_speak_for_the_n
         "torn", "iris:v1.0:new",
     ]  # fmt: skip
     assert models.health()["status"] == "healthy"
+    assert models.breakers["model:iris:v1.0"].state is CircuitState.CLOSED
     await models.aclose()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -138,6 +139,7 @@ class LoadedModels:
         for key, (manifest, error) in list(self._failures.items()):
             if self._is_gone(manifest):
                 del self._failures[key]
+                self.breakers.get(_breaker(manifest)).reset()
                 continue
             reasons.append(f"{manifest.name} {manifest.version} cannot be loaded: {error}")
             retry_after = self.breakers.get(_breaker(manifest)).get_metrics()["retry_after"]
@@ -238,6 +240,8 @@ class LoadedModels:
             runner = place.runner = await breaker.call(self._open, manifest)
         except BaseException as error:
             self._forget(place)
+            if place.outdated:
+                breaker.reset()  # what was replaced says nothing of what replaced it
             failure = self._failure(key, place, error)
             if failure is error:
                 raise
@@ -256,16 +260,20 @@ class LoadedModels:
 
     async def _open(self, manifest: Manifest) -> Runner:
         name = f"{manifest.name} {manifest.version}"
+        folder = self._folder_of(manifest)
         try:
             async with deadline(self._load_seconds):
-                return await self._open_runner(self._folder_of(manifest), manifest)
+                return await self._open_runner(folder, manifest)
         except DeadlineExceededError as expiry:
             raise ModelLoadError(f"{name} was not loaded within {self._load_seconds:g} s") from expiry
-        except AIError as error:
-            error.where.pop("path", None)  # callers are told what is wrong, not where our files are
-            raise
         except Exception as error:
-            raise ModelLoadError(f"{name} cannot be loaded: {classify(error).details}") from error
+            self._folder_of(manifest)  # it may have been removed meanwhile: then there is no such version, and no fault
+            if not isinstance(error, AIError):
+                raise ModelLoadError(f"{name} cannot be loaded: {classify(error).details}") from error
+            # Callers are told what is wrong, not where our files are.
+            error.where.pop("path", None)
+            error.message = error.message.replace(f"{folder}{os.sep}", "")
+            raise
 
     def _failure(self, key: Key, place: _Place, error: BaseException) -> BaseException:
         """Return what those who wait are told, and keep it for those who come while the circuit is open."""
