@@ -253,3 +253,13 @@ async def test_nothing_is_complete_while_it_is_paused_or_has_items_left(batches:
     assert not await batches.finish(batch.id)
     await batches.set_status(batch.id, "queued")
     assert await batches.finish(batch.id)
+
+
+async def test_a_batch_of_any_size_is_counted_in_parts(batches: BatchStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulletproof.store.batches._PART", 7)
+    batch = await batches.create([*urls(30), *urls(5)], chunk_size=10)
+    items = await batches.items(batch.id, limit=12)
+    await batches.save(batch.id, [ended(item) for item in items])
+    counts = await batches.counts(batch.id)
+    assert (counts.by_status["success"], counts.by_status["pending"], counts.done) == (12, 18, 12)
+    assert await batches.open_chunks(batch.id) == [1, 2]
