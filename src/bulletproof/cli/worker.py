@@ -33,7 +33,7 @@ def worker(
         raise ConfigurationError(
             "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
         ) from error
-    from bulletproof.jobs import BatchJobs
+    from bulletproof.jobs import BatchJobs, Uploads
     from bulletproof.jobs.worker import run_until_told
     from bulletproof.monitor import AIErrorMonitor
     from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers
@@ -48,7 +48,8 @@ def worker(
             store = processor.store
             assert isinstance(store, ResultStore)
             async with shared_memory(processor):
-                jobs = BatchJobs(settings, store=BatchStore(store.access), monitor=monitor)
+                uploads = Uploads(processor)
+                jobs = BatchJobs(settings, store=BatchStore(store.access), monitor=monitor, uploads=uploads)
                 await run_until_told(jobs, drain_seconds=drain)
 
     asyncio.run(work())

@@ -1,5 +1,6 @@
 """Work that survives the process that does it."""
 
 from bulletproof.jobs.engine import BatchJobs
+from bulletproof.jobs.uploads import Uploads
 
-__all__ = ["BatchJobs"]
+__all__ = ["BatchJobs", "Uploads"]

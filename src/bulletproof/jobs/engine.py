@@ -31,6 +31,7 @@ from bulletproof.jobs.chunk import work_on
 from bulletproof.jobs.executor import TICK_SECONDS, Executor, Handler
 from bulletproof.jobs.lease import leases_of
 from bulletproof.jobs.system import LIVE, Job, JobTables
+from bulletproof.jobs.uploads import KIND, Uploads
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline import AIProcessingPipeline
 from bulletproof.pipeline.rows import GOES_ON as ACTIVE
@@ -40,7 +41,7 @@ from bulletproof.store.batch_records import FINISHED
 from bulletproof.store.tables import batches
 
 CHUNKS, WAITING = "batches", "waiting"
-_CHUNKS_AT_ONCE = 4
+_CHUNKS_AT_ONCE, _UPLOADS_AT_ONCE = 4, 2
 _WAITING_AT_ONCE = 500  # chunks of which nothing is left but items that wait
 _PRIORITIES = range(1, 11)
 _DEFAULT_PRIORITY = 5
@@ -64,7 +65,7 @@ class BatchJobs:
         make_pipeline: Makes what takes the items through, with the same store: by default as the settings
             say. It is closed when nothing was done for a while.
         monitor: Told of every failure by the default pipeline.
-        handlers: What does other kinds of jobs, by kind; the queue is called like the kind.
+        uploads: Processes uploads, likewise as jobs.
         tick: Seconds between two looks for what was left behind.
         now: The present moment (aware UTC).
     """
@@ -76,7 +77,7 @@ class BatchJobs:
         store: BatchStore,
         make_pipeline: Callable[[], AIProcessingPipeline] | None = None,
         monitor: AIErrorMonitor | None = None,
-        handlers: Mapping[str, Handler] | None = None,
+        uploads: Uploads | None = None,
         tick: float = TICK_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -89,12 +90,16 @@ class BatchJobs:
         self._using = 0
         self._idle: asyncio.TimerHandle | None = None
         self._ending = asyncio.Event()
-        others = dict(handlers or {})
-        queues = {CHUNKS: _CHUNKS_AT_ONCE, WAITING: _WAITING_AT_ONCE, **dict.fromkeys(others, _CHUNKS_AT_ONCE)}
+        self.uploads = uploads
+        handlers: dict[str, Handler] = {"chunk": self._chunk}
+        queues = {CHUNKS: _CHUNKS_AT_ONCE, WAITING: _WAITING_AT_ONCE}
+        if uploads is not None:
+            uploads.tables = self.tables
+            handlers[KIND], queues[KIND] = uploads.run, _UPLOADS_AT_ONCE
         self.executor = Executor(
             self.tables,
             leases_of(store.access.address),
-            {"chunk": self._chunk, **others},
+            handlers,
             queues=queues if settings.batch_concurrency else {},
             sweep=self._sweep,
             tick=tick,
@@ -275,6 +280,8 @@ class BatchJobs:
                     await self._fill(batch)
                     await self._tidy(batch.id)
         await self.store.sweep()
+        if self.uploads is not None:
+            await self.uploads.sweep()
 
     async def _chunk(self, batch_id: str, chunk: int, turn: int, waiting: bool = False) -> None:
         """Do a job: what is left of a chunk."""

@@ -23,7 +23,7 @@ APPLICATION = "bulletproof"
 JOB_SCHEMA = "1"
 WORKFLOW = "bulletproof.work"
 LIVE = ["ENQUEUED", "PENDING"]
-_SCHEMA = "bulletproof_jobs"
+SCHEMA = "bulletproof_jobs"
 _FILE = "jobs.db"
 _POOL = 6
 _BUSY_SECONDS = 30
@@ -69,7 +69,7 @@ class JobTables:
         self.engine = _sqlite(address) if address.path is not None else _postgresql(address)
         _quieten()
         self._client = DBOSClient(
-            system_database_engine=self.engine, dbos_system_schema=_SCHEMA, application_name=APPLICATION,
+            system_database_engine=self.engine, dbos_system_schema=SCHEMA, application_name=APPLICATION,
             lazy=True, retry_connection_errors=False,
         )  # fmt: skip
 
@@ -78,7 +78,7 @@ class JobTables:
         return {
             "name": APPLICATION,
             "system_database_engine": self.engine,
-            "dbos_system_schema": _SCHEMA,
+            "dbos_system_schema": SCHEMA,
             "application_version": JOB_SCHEMA,
             "executor_id": executor_id,
             "use_listen_notify": False,  # nobody waits for events, and a connection is saved
@@ -108,7 +108,7 @@ class JobTables:
                     *job.args,
                 )  # fmt: skip
 
-        await self._run("enqueue jobs in", work)
+        await self.run("enqueue jobs in", work)
 
     async def find(self, **by: Any) -> list[Any]:
         """Return jobs by ``status``, ``executor_id``, ``workflow_ids``, ``workflow_id_prefix`` or ``limit``.
@@ -116,7 +116,7 @@ class JobTables:
         Raises:
             StoreError: The database cannot be used.
         """
-        return await self._run(
+        return await self.run(
             "find jobs in",
             lambda: self._client.list_workflows(
                 **by, application_name=APPLICATION, load_input=False, load_output=False
@@ -140,7 +140,7 @@ class JobTables:
             for queue, ids in queues.items():
                 self._client.resume_workflows(ids, queue_name=queue)
 
-        await self._run("take up jobs in", work)
+        await self.run("take up jobs in", work)
 
     async def forget(self, ids: Sequence[str]) -> None:
         """Remove jobs that have ended.
@@ -148,10 +148,14 @@ class JobTables:
         Raises:
             StoreError: The database cannot be used.
         """
-        await self._run("remove jobs from", lambda: self._client.delete_workflows(list(ids)))
+        await self.run("remove jobs from", lambda: self._client.delete_workflows(list(ids)))
 
-    async def _run(self, doing: str, work: Callable[[], T]) -> T:
-        # In a thread: the engine is a blocking one.
+    async def run(self, doing: str, work: Callable[[], T]) -> T:
+        """Do something blocking with the database, in a thread.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
         try:
             return await asyncio.to_thread(work)
         except Exception as error:

@@ -39,6 +39,7 @@ class ProcessOptions:
         on_progress: Called after each batch with the number of records done and of bytes read.
         on_run: Called with the complete run, in a thread, for those who take the results from there: then the answer
             carries none.
+        processing_id: The id, when it was given out before.
     """
 
     text_field: str | None = None
@@ -48,6 +49,7 @@ class ProcessOptions:
     timeout: float | None = None
     on_progress: Callable[[int, int], None] | None = None
     on_run: Callable[[AnalysisRun], None] | None = None
+    processing_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ class AIDataProcessor:
         _call.set(call)
         code = "cancelled"
         try:
-            call.processing_id = processing_id = self._generate_processing_id()
+            call.processing_id = processing_id = call.options.processing_id or self._generate_processing_id()
             async with deadline(call.options.timeout):
                 with call.stages.measure("validate"):
                     data = await self._validate_and_parse_file(file)
