@@ -14,7 +14,7 @@ from bulletproof.errors import InputValidationError
 from bulletproof.store.access import StoreAccess
 from bulletproof.store.batch_records import ItemRow, host_of, to_row
 from bulletproof.store.bulk import BulkInsert, insert_into
-from bulletproof.store.tables import CREATING, batch_items, batches
+from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches
 from bulletproof.store.values import MAX_ID, clean, is_id
 
 _PART = 2000  # URLs stored in one transaction
@@ -112,7 +112,7 @@ class BatchMaker:
                 earlier = await _Made(key_of_owner or "")(connection)
                 if earlier is None:
                     raise
-                await connection.execute(sa.delete(batches).where(mine))
+                await connection.execute(sa.update(batches).where(mine).values(status=ABANDONED))  # for the sweep
                 return earlier
             return None
 
