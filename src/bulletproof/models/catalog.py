@@ -200,6 +200,10 @@ class ModelCatalog:
             return None
         manifest = self._find(name, rollout.active, sight)
         if manifest is None:
+            # Between the two looks another may have been activated, and this one removed.
+            again = self._find_rollout(name, sight) or rollout
+            manifest = self._find(name, again.active, sight)
+        if manifest is None:
             raise ModelLoadError(
                 f"version {rollout.active} of {name} is the active one, but it is gone",
                 hint=f"Activate another: bulletproof models activate {name} VERSION",
