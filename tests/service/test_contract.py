@@ -16,10 +16,19 @@ _BY_CONTENT = {
     "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "415", "422", "503"]}},
 }
 
+# Nor what a model takes, which versions there are, and how long it needs.
+_BY_MODEL = {
+    "include-path-regex": "^/predict$|/infer$",
+    "checks": {
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "404", "415", "422", "503", "504"]},
+        "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]},
+    },
+}
+
 _FOLDER = tempfile.TemporaryDirectory()
 _APP = create_app(Settings(data_dir=Path(_FOLDER.name), api_keys=()))
 schema = schemathesis.openapi.from_asgi(
-    "/openapi.json", _APP, config=schemathesis.Config.from_dict({"operations": [_BY_CONTENT]})
+    "/openapi.json", _APP, config=schemathesis.Config.from_dict({"operations": [_BY_CONTENT, _BY_MODEL]})
 )
 
 

@@ -14,7 +14,7 @@ from bulletproof._version import __version__
 from bulletproof.errors import AIError, InputValidationError
 from bulletproof.models.server import Prediction
 from bulletproof.service.access import services_of
-from bulletproof.service.json_body import json_object
+from bulletproof.service.json_body import body_of, json_object
 from bulletproof.service.predict import TIMEOUT_HEADER, ask, failure, timeout_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.tensors import INPUT, as_bytes, parameters_of, rows_of, tensor
@@ -144,7 +144,7 @@ async def infer(request: Request, name: Name, version: Name | None = None) -> Re
 
 async def _split(request: Request) -> tuple[bytes, bytes]:
     """Return the JSON of a request and the bytes of its tensors behind it."""
-    body, given = await request.body(), request.headers.get(_LENGTH)
+    body, given = await body_of(request), request.headers.get(_LENGTH)
     if given is None:
         return body, b""
     if not (given.isascii() and given.isdigit() and len(given) < 12 and int(given) <= len(body)):

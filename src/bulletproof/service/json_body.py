@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from bulletproof.errors import InputValidationError
 from bulletproof.ingest import IngestLimits
@@ -35,7 +35,7 @@ async def json_object(request: Request, fields: Sequence[str], body: bytes | Non
         raise InputValidationError(
             "the body is compressed", code="unsupported_format", hint="Send it as plain JSON, without Content-Encoding."
         )
-    text = await request.body() if body is None else body
+    text = await body_of(request) if body is None else body
     try:
         found = orjson.loads(text)
         careful = _may_hide_something(text, found, fields)
@@ -49,6 +49,22 @@ async def json_object(request: Request, fields: Sequence[str], body: bytes | Non
         unknown = next(name for name in found if name not in fields)
         raise InputValidationError(f"unknown field {unknown!r:.80}", hint=_hint(fields))
     return found
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        ClientDisconnect: The client hung up before all of it was there.
+    """
+    parts = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_carefully(body: bytes) -> Any:

@@ -91,6 +91,7 @@ def configure_logs(settings: Settings) -> None:
     handler.setFormatter(_Line(_json if machine else _console()))
     handler.addFilter(_worth_a_line)
     # Not in our lines, and each costs something (docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None  # noqa: SLF001
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -34,6 +34,9 @@ class Measures:
         self.counted: list[Counter | Gauge] = []
         self._following = Lock()
         self._known: dict[Counter, dict[tuple[str, ...], float]] = {}
+        # Looking a series up by its labels takes longer than counting.
+        self._known_requests: dict[tuple[str, str, int], Histogram] = {}
+        self._known_predictions: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._series: dict[Counter, set[tuple[str, ...]]] = {}
         self._requests = self._histogram("request", "Time to answer a request", "method", "route", "status")
         self._stages = self._histogram("stage", "Time that a stage of a file was at work", "stage")
@@ -63,7 +66,13 @@ class Measures:
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method if method in _METHODS else "OTHER", _label(route), str(status)).observe(seconds)
+        known = self._known_requests.get((method, route, status))
+        if known is None:
+            labels = (method if method in _METHODS else "OTHER", _label(route), str(status))
+            known = self._known_requests[method, route, status] = self._requests.labels(*labels)
+            if len(self._known_requests) > _SERIES:
+                self._known_requests.clear()
+        known.observe(seconds)
 
     def observe_answer(self, answer: dict[str, Any]) -> None:
         """Count one answer of the processor."""
@@ -92,8 +101,16 @@ class Measures:
 
     def observe_prediction(self, model: str, version: str, seconds: float, *, outcome: str = "success") -> None:
         """Count one prediction; model and version are of the registry, the outcome is success or a code."""
-        self._predictions.labels(model, version, outcome).inc()
-        self._prediction_seconds.labels(model, version).observe(seconds)
+        known = self._known_predictions.get((model, version, outcome))
+        if known is None:
+            times = self._prediction_seconds.labels(model, version)
+            known = self._known_predictions[model, version, outcome] = (
+                self._predictions.labels(model, version, outcome), times
+            )  # fmt: skip
+            if len(self._known_predictions) > _SERIES:
+                self._known_predictions.clear()
+        known[0].inc()
+        known[1].observe(seconds)
 
     # What others count already
 

@@ -25,13 +25,14 @@ from bulletproof.service.schemas import ModelAnswer, Models, ModelVersion, Predi
 router = APIRouter(tags=["predict"])
 
 _FIELDS = ("input_data", "model_version", "model")
+_LEAST_SECONDS, _MOST_SECONDS = 0.001, 86400
 _HUNG_UP = 499  # what web servers log for it; nobody is there to read it
 TIMEOUT_HEADER = {
     "name": "X-Request-Timeout",
     "in": "header",
     "required": False,
     "description": "Seconds that the answer may take; at most what the model's limits allow, which is the default.",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+    "schema": {"type": "number", "minimum": _LEAST_SECONDS, "maximum": _MOST_SECONDS},
 }
 _BODY = {
     "required": True,
@@ -78,6 +79,11 @@ async def predict(request: Request) -> Response:
     The row is checked against the model's own schema, the answer against what the model may answer. A model that hangs
     is a 504, one that crashes or needs too much memory a 503, and the next request is answered.
     """
+    answer = await _predict(request)
+    return answer if isinstance(answer, Response) else Response(answer, media_type="application/json")
+
+
+async def _predict(request: Request) -> bytes | Response:
     started = time.perf_counter()
     asked: dict[str, Any] = {}
     try:
@@ -88,7 +94,7 @@ async def predict(request: Request) -> Response:
     except Exception as error:  # noqa: BLE001 -- each of them has a typed answer
         return failure(request, error, asked.get("model"), asked.get("model_version"), started)
     services_of(request).measures.observe_prediction(found.model, found.model_version, time.perf_counter() - started)
-    return Response(orjson.dumps(_body(found)), media_type="application/json")
+    return orjson.dumps(_body(found))
 
 
 @router.get("/models", response_model=Models, summary="The models")
@@ -148,8 +154,13 @@ class Direct:
             await self.app(scope, receive, send)
             return
         scope["route"] = self._route
-        response = await predict(Request(scope, receive))
-        await response(scope, receive, send)
+        answer = await _predict(Request(scope, receive))
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
 
 async def ask(request: Request, rows: Any, model: str | None, version: str | None, timeout: float | None) -> Prediction:
@@ -216,9 +227,9 @@ def timeout_of(request: Request) -> float | None:
         seconds = float(given)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= 86400:
+    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
         raise InputValidationError(
-            f"X-Request-Timeout is {given!r:.40}, not a number of seconds above 0 and at most 86400",
+            f"X-Request-Timeout is {given!r:.40}, not a number of seconds from {_LEAST_SECONDS} to {_MOST_SECONDS}",
             code="invalid_request",
             field="X-Request-Timeout",
         )
