@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +237,27 @@ def test_a_call_hidden_in_a_torch_file_is_seen_and_not_made(tmp_path: Path) -> N
     assert [name for name in inspect_model(path).unusual if name.endswith("mkdir")]
     assert failure(path, "torch").code == "model_load_failed"
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("model_type", ["torch", "keras", "tensorflow"])
+@pytest.mark.parametrize("content", [b"hello", bytes(1000), b"\x10\0\0\0\0\0\0\0{}" + bytes(20)])
+def test_rubbish(tmp_path: Path, model_type: str, content: bytes) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    error = failure(path, model_type)
+    assert error.code == "model_load_failed"
+    assert error.message.startswith(f"Failed to load {model_type} model: ")
+
+
+def test_keras_without_its_backend_names_the_backend(network: Any, tmp_path: Path) -> None:
+    """Keras goes to TensorFlow unless told otherwise."""
+    path = tmp_path / "model.keras"
+    network.save(path)
+    script = (
+        "import sys; from bulletproof import ModelLoadError, load_ai_model\n"
+        "try: load_ai_model(sys.argv[1], 'keras')\n"
+        "except ModelLoadError as error: print(error.code, error.hint)"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script, path], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "missing_dependency pip install tensorflow"
