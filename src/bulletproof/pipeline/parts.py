@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bulletproof.pipeline.handing import Content
 
 T = TypeVar("T")
+_LINGER, _LONGEST_LINGER = 0.0004, 0.02  # seconds
 
 
 class Parts:
@@ -53,6 +54,8 @@ class Parts:
         self._monitor = monitor
         self._fetching = fetching
         self._concurrency = concurrency
+        # The more there are on their way, the less it matters that one waits, and the more come together.
+        self._linger = min(_LONGEST_LINGER, _LINGER * concurrency)
         self._careful = careful
         self.limit = AdaptiveLimit(
             "AI analysis", initial=concurrency, max_limit=concurrency, max_queued=concurrency, clock=clock
@@ -100,7 +103,7 @@ class Parts:
     def rows(self) -> Rows:
         """The rows in the store."""
         if self._rows is None:
-            self._rows = Rows(self.store)
+            self._rows = Rows(self.store, linger=self._linger)
         return self._rows
 
     @property
@@ -152,7 +155,8 @@ class Parts:
             local = _is_local(self.analyzer)
             work = self._analyze if local or not self._careful() else partial(self.borne, self._analyze)
             # A service answers several batches at a time; what is worked out here would only wait for itself.
-            self._texts = Batcher(work, size=2 * self._concurrency, parallel=1 if local else self._concurrency)
+            parallel = 1 if local else self._concurrency
+            self._texts = Batcher(work, size=2 * self._concurrency, linger=self._linger, parallel=parallel)
         return await self._texts.submit(text[: self.settings.max_text_chars])
 
     async def _analyze(self, texts: list[str]) -> list[tuple[Analysis, str | None]]:

@@ -81,6 +81,7 @@ class AIProcessingPipeline:
         sleep: Waits so many seconds.
 
     Example:
+        >>> import asyncio
         >>> class Canned(AIProcessingPipeline):
         ...     async def download_content(self, url):
         ...         return "<p>I love this shop, everything was perfect.</p>"

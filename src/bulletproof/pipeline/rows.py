@@ -28,13 +28,14 @@ class Rows:
     Args:
         store: The store.
         size: Items in one transaction at most.
+        linger: Seconds that the first of them waits for the others.
 
     ``stopped`` are the batches that were found paused, cancelled or complete when an item was saved.
     """
 
-    def __init__(self, store: BatchStore, *, size: int = 200) -> None:
+    def __init__(self, store: BatchStore, *, size: int = 200, linger: float = 0.002) -> None:
         self._store = store
-        self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=size)
+        self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=size, linger=linger)
         self._making = asyncio.Lock()
         self.stopped: set[str] = set()
 
