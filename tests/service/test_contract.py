@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, settings
 from bulletproof.service import create_app
 from bulletproof.settings import Settings
 
-# No schema can say what makes a file a good one: what is in it decides.
-_BY_CONTENT = {
-    "include-path": "/process",
-    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "415", "422", "503"]}},
-}
+# No schema can say what makes a file, or a list in one, a good one: what is in it decides.
+_BY_CONTENT = [
+    {
+        "include-path": path,
+        "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "409", "415", "422", "503"]}},
+    }
+    for path in ("/process", "/batches")
+]
 
 # Nor what a model takes, which versions there are, and how long it needs.
 _BY_MODEL = {

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["batches"])
 
 _FIELDS = ("urls", "priority", "max_retries")
-_KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
+_KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
 _HEARTBEAT_SECONDS = 15.0
 _EVENT_STREAM = "text/event-stream"
 _BODY = {
@@ -58,7 +59,7 @@ _KEY_HEADER = {
     "in": "header",
     "required": False,
     "description": "Sent again with the same URLs, it leads to the batch that was made first.",
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string", "pattern": "^[!-~][ -~]{0,199}$"},
 }
 BatchId = Annotated[str, Path(max_length=64, description="As the answer of POST /batches gave it.")]
 
@@ -79,7 +80,9 @@ async def post_batch(request: Request) -> Response:
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise InputValidationError(
-            "the Idempotency-Key is not allowed", code="invalid_request", hint="Use at most 255 printable characters."
+            "the Idempotency-Key is not allowed",
+            code="invalid_request",
+            hint="Use at most 200 printable ASCII characters.",
         )
     given = await _given(request)
     urls = given.pop("urls")
@@ -187,22 +190,40 @@ async def get_batch_results(
     return StreamingResponse(body, media_type=media_type, headers=headers)
 
 
-@router.post("/batches/{batch_id}/{action}", response_model=BatchReport, summary="Pause, resume, cancel, retry")
-async def act_on_batch(
+@router.post("/batches/{batch_id}/pause", response_model=BatchReport, summary="Pause a batch")
+async def pause_batch(request: Request, batch_id: BatchId) -> Response:
+    """Stop working on a batch until it is resumed."""
+    return await _act(request, jobs_of(request).pause, batch_id)
+
+
+@router.post("/batches/{batch_id}/resume", response_model=BatchReport, summary="Go on with a batch")
+async def resume_batch(request: Request, batch_id: BatchId) -> Response:
+    """Go on with a batch that was paused."""
+    return await _act(request, jobs_of(request).resume, batch_id)
+
+
+@router.post("/batches/{batch_id}/cancel", response_model=BatchReport, summary="Cancel a batch")
+async def cancel_batch(request: Request, batch_id: BatchId) -> Response:
+    """Stop working on a batch for good; what is done stays."""
+    return await _act(request, jobs_of(request).cancel, batch_id)
+
+
+@router.post("/batches/{batch_id}/retry", response_model=BatchReport, summary="Do failed items again")
+async def retry_batch(
     request: Request,
     batch_id: BatchId,
-    action: Literal["pause", "resume", "cancel", "retry"],
     code: Annotated[
-        list[str] | None, Query(max_length=50, description="Retry only items that failed with one of these codes.")
+        list[str] | None, Query(max_length=50, description="Only items that failed with one of these codes.")
     ] = None,
 ) -> Response:
-    """Pause a batch, go on with it, stop it for good, or do its failed items again."""
-    jobs, owner = jobs_of(request), request.state.caller.name
-    if action == "retry":
-        await jobs.retry(batch_id, owner=owner, codes=code)
-    else:
-        await getattr(jobs, action)(batch_id, owner=owner)
-    return _told(request, await jobs.status(batch_id, owner=owner))
+    """Do the failed items of a batch again."""
+    return await _act(request, partial(jobs_of(request).retry, codes=code), batch_id)
+
+
+async def _act(request: Request, action: Callable[..., Awaitable[Batch]], batch_id: str) -> Response:
+    owner = request.state.caller.name
+    await action(batch_id, owner=owner)
+    return _told(request, await jobs_of(request).status(batch_id, owner=owner))
 
 
 @router.delete("/batches/{batch_id}", response_model=BatchReport, summary="Delete a batch")

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from bulletproof._version import __version__
 from bulletproof.dashboard import mount
@@ -245,9 +246,9 @@ async def running_jobs(settings: Settings, processor: AIDataProcessor) -> "Async
     if access is None or find_spec("dbos") is None or find_spec("aiohttp") is None:
         yield None
         return
-    from bulletproof.jobs import BatchJobs
+    from bulletproof.jobs import BatchJobs, Uploads
 
-    jobs = BatchJobs(settings, store=BatchStore(access), monitor=processor.monitor)
+    jobs = BatchJobs(settings, store=BatchStore(access), monitor=processor.monitor, uploads=Uploads(processor))
     await jobs.start()
     try:
         yield jobs
@@ -314,7 +315,8 @@ def _add_error_handlers(app: FastAPI) -> None:
             "method_not_allowed": f"{request.method} is not possible at {request.url.path!r}",
         }.get(code, str(told))
         problem = InputValidationError(details, code=code)
-        return respond(request, error_answer(classify(problem)), error.status_code, error.headers)
+        headers = {"Allow": _methods_at(request)} if code == "method_not_allowed" else error.headers
+        return respond(request, error_answer(classify(problem)), error.status_code, headers)
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -323,6 +325,15 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
+
+
+def _methods_at(request: Request) -> str:
+    """Return what is possible at a path, by all routes that lead there (RFC 9110, section 10.2.1)."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 def _problem_of(first: dict[str, Any]) -> InputValidationError:
