@@ -26,7 +26,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bulletproof.errors import CODES, InputValidationError, NotFoundError, StoreError
+from bulletproof.errors import CODES, ConfigurationError, InputValidationError, NotFoundError, StoreError
 from bulletproof.jobs.chunk import work_on
 from bulletproof.jobs.executor import TICK_SECONDS, Executor, Handler
 from bulletproof.jobs.lease import leases_of
@@ -106,13 +106,12 @@ class BatchJobs:
         )
 
     async def start(self) -> None:
-        """Begin to take jobs, in the background; a database that is down is tried again and again.
-
-        Raises:
-            ConfigurationError: This process runs batches already.
-        """
+        """Begin to take jobs, in the background; a database that is down is tried again and again."""
         self._loop = asyncio.get_running_loop()
-        await self.executor.start()
+        try:
+            await self.executor.start()
+        except ConfigurationError as error:
+            _log.warning("batches are submitted and watched here, but not worked on: %s", error)
 
     def end_streams(self) -> None:
         """Have ``events`` end; safe in signal handlers."""

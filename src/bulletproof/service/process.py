@@ -1,7 +1,8 @@
 """``POST /process``: a file in, analysed results out."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.datastructures import FormData
@@ -12,14 +13,22 @@ from bulletproof.processor import ProcessOptions, split_labels
 from bulletproof.service.access import form_problem, services_of
 from bulletproof.service.quota import Meter
 from bulletproof.service.responses import Answer, error_response
-from bulletproof.service.schemas import ProcessAnswer
+from bulletproof.service.schemas import Accepted, ProcessAnswer
+
+if TYPE_CHECKING:
+    from bulletproof.jobs import Uploads
 
 router = APIRouter(tags=["process"])
 
 _FIELDS = {"file", "text_field", "labels", "fallback"}
 
 
-@router.post("/process", response_model=ProcessAnswer, summary="Process a file")
+@router.post(
+    "/process",
+    response_model=ProcessAnswer,
+    summary="Process a file",
+    responses={202: {"model": Accepted, "description": "Taken, to be processed later (Prefer: respond-async)"}},
+)
 async def process_data(
     request: Request,
     file: Annotated[UploadFile, File(description="JSON, JSON lines, CSV, TSV or text; may be gzipped.")],
@@ -34,12 +43,17 @@ async def process_data(
     """Validate, clean, analyse and store a file of texts; answer with a result for every record.
 
     A bad record is rejected with its row and reason, and the rest goes on; a bad file is an error that says where.
+    With the header `Prefer: respond-async` the file is kept and processed later, and the answer says where its results
+    will be.
     """
     services = services_of(request)
     problem = form_problem(request)
     if problem is not None:
         raise problem
     _check_fields(await request.form())
+    if services.jobs is not None and services.jobs.uploads is not None and _prefers_later(request):
+        chosen = {"text_field": text_field or None, "labels": split_labels(labels), "allow_fallback": fallback}
+        return await _accept(request, services.jobs.uploads, file, chosen)
     options = ProcessOptions(
         text_field=text_field or None,
         labels=split_labels(labels),
@@ -58,6 +72,25 @@ async def process_data(
     _count(request, services.meter, answer)
     answer["request_id"] = request.state.request_id
     return await asyncio.to_thread(Answer, answer)
+
+
+def _prefers_later(request: Request) -> bool:
+    """Tell whether the client need not wait (RFC 7240, section 4.1)."""
+    given = ",".join(request.headers.getlist("prefer"))
+    return any(part.partition(";")[0].strip().lower() == "respond-async" for part in given.split(","))
+
+
+async def _accept(request: Request, uploads: "Uploads", file: UploadFile, options: dict[str, Any]) -> Response:
+    processing_id = uuid4().hex
+    await uploads.accept(processing_id, file, owner=request.state.caller.name, options=options)
+    location = f"/results/{processing_id}"
+    body = {
+        "status": "accepted",
+        "processing_id": processing_id,
+        "location": location,
+        "request_id": request.state.request_id,
+    }
+    return Answer(body, status_code=202, headers={"Location": location, "Preference-Applied": "respond-async"})
 
 
 def _count(request: Request, meter: Meter, answer: dict[str, Any]) -> None:

@@ -77,6 +77,16 @@ class ProcessAnswer(BaseModel):
     next: str | None = Field(None, description="Where the results that do not stand here are.")
 
 
+class Accepted(BaseModel):
+    """A file that is processed later."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["accepted", "running"] = "accepted"
+    processing_id: str
+    location: str = Field(description="Where its results will be; until then it says how far it is.")
+
+
 class ResultsPage(BaseModel):
     """One page of the results of a run."""
 
