@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from bulletproof.analysis import AnalyzerChain, LLMAnalyzer, LocalAnalyzer
 from bulletproof.errors import InputValidationError, RateLimitedError
 from bulletproof.llm import LLMClient
 from bulletproof.pipeline.extraction import Extractor
+from bulletproof.resilience import RetryPolicy
 from support.wire import WireServer, chat, problem
 
 PAGE = (
@@ -92,3 +94,16 @@ async def test_only_the_beginning_of_a_long_page_is_sent(server: WireServer, ext
     server.script = [answer()]
     await extractor.extract(PAGE + "<script>" + "x" * 100_000 + "</script>", media_type="text/html")
     assert len(server.asked[0].body["messages"][1]["content"]) < 30_000
+
+
+async def test_it_is_asked_within_the_policy_of_the_analyzer_chain(server: WireServer) -> None:
+    server.script = [problem(503, "busy"), answer()]
+    async with LLMClient(server.base_url, model="test-model") as llm:
+        retry = RetryPolicy(max_attempts=2, base_delay=0)
+        chain = AnalyzerChain(LLMAnalyzer(llm), LocalAnalyzer(), retry=retry)
+        async with Extractor.beside(chain, workers=1) as extractor:
+            assert (await extractor.extract(PAGE, media_type="text/html")).method == "llm"
+    assert len(server.asked) == 2
+    async with Extractor.beside(LocalAnalyzer(), workers=1) as extractor:
+        with pytest.raises(InputValidationError):
+            await extractor.extract(PAGE, media_type="text/html")

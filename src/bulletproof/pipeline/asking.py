@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bulletproof.llm import LLMClient
+from bulletproof.llm import LLMClient, Protection
 from bulletproof.pipeline.content import tidy
 from bulletproof.pipeline.readers import Found
 
@@ -37,12 +37,13 @@ class _Answer(BaseModel):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None
 
 
-async def ask_for_text(client: LLMClient, page: str) -> Found | None:
+async def ask_for_text(client: LLMClient, page: str, policy: Protection | None = None) -> Found | None:
     """Ask for the text of a page.
 
     Args:
         client: Whom to ask.
         page: Its source.
+        policy: Stands around the call.
 
     Returns:
         What it says; None when the answer is not of the form asked for, or is not to be found in the page.
@@ -58,6 +59,7 @@ async def ask_for_text(client: LLMClient, page: str) -> Found | None:
         ],
         schema=_Answer.model_json_schema(),
         schema_name="page_text",
+        policy=policy,
     )
     start, end = completion.text.find("{"), completion.text.rfind("}")
     try:

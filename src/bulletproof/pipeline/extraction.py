@@ -4,10 +4,12 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from typing import Any, Self
 
+from bulletproof.analysis import Analyzer, AnalyzerChain
 from bulletproof.analysis.language import LanguageDetector
 from bulletproof.errors import ConfigurationError, InputValidationError, ResourceError
-from bulletproof.llm import LLMClient
+from bulletproof.llm import LLMClient, Protection
 from bulletproof.pipeline.asking import ask_for_text
 from bulletproof.pipeline.content import decode, kind_of
 from bulletproof.pipeline.readers import Found, read, warm_up
@@ -56,6 +58,7 @@ class Extractor:
         memory_bytes: Bytes that one document may take in its worker.
         llm: Asked for the text of pages in which the parsers find none; what it answers counts only when it is of the
             form asked for and its words are those of the page.
+        policy: Stands around a call of it.
 
     Raises:
         ConfigurationError: The parsers are not installed.
@@ -77,6 +80,7 @@ class Extractor:
         timeout: float = 20.0,
         memory_bytes: int = 512 * 2**20,
         llm: LLMClient | None = None,
+        policy: Protection | None = None,
     ) -> None:
         missing = [name for name in _LIBRARIES if find_spec(name) is None]
         if missing:
@@ -87,10 +91,18 @@ class Extractor:
             )
         self._timeout = timeout
         self._llm = llm
+        self._policy = policy
         size = workers if workers is not None else min(os.cpu_count() or 1, 4)
         self._pool = WorkerPool(size, name="text extraction", initializer=warm_up, memory_bytes=memory_bytes)
 
-    async def __aenter__(self) -> "Extractor":
+    @classmethod
+    def beside(cls, analyzer: Analyzer, **options: Any) -> Self:
+        """Return an extractor that may ask the LLM of an analyzer chain, within the same policy; without one, none."""
+        if isinstance(analyzer, AnalyzerChain) and analyzer.primary is not None:
+            options = {"llm": analyzer.primary.client, "policy": analyzer.policy, **options}
+        return cls(**options)
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,7 +137,7 @@ class Extractor:
             elif body:
                 found = await self._pool.run(read, kind, body, charset, url, timeout=self._timeout)
             if not found.text and self._llm is not None and kind == "html" and body:
-                found = await ask_for_text(self._llm, decode(body, charset)) or found
+                found = await ask_for_text(self._llm, decode(body, charset), self._policy) or found
             if not found.text:
                 raise InputValidationError(
                     "no text was found in the document", code="empty_text", hint=_HINTS.get(kind)
