@@ -1,5 +1,6 @@
 """Load a model: whatever goes wrong is one kind of error that says what and why."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -27,6 +28,7 @@ from bulletproof.models.manifest import Manifest
 from bulletproof.models.pickles import read_pickle
 from bulletproof.models.predictor import Predictor
 from bulletproof.models.sources import fetch_model
+from bulletproof.resilience import RetryPolicy
 
 logger = logging.getLogger("bulletproof.models")
 
@@ -38,10 +40,21 @@ _LOADERS: dict[str, Loader] = {
     "torch": torch_models.LOADER,
     "transformers": transformers_models.LOADER,
 }
+# What network drives answer for a moment, while their server starts anew or their connection is made again.
+_PASSING = frozenset((errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
+
+
+def _passes(error: BaseException) -> bool:
+    return any(isinstance(one, OSError) and one.errno in _PASSING for one in (error, error.__cause__))
+
+
+_RETRY = RetryPolicy(max_attempts=3, base_delay=0.2, retry_on=_passes)
 
 
 def load_ai_model(model_path: str | os.PathLike[str], model_type: str = "sklearn", *, sha256: str | None = None) -> Any:
     """Load a model from a file.
+
+    Where the file lies on a network drive that fails for a moment, it is tried again.
 
     Args:
         model_path: The file; for ``transformers`` the folder. A URL such as ``s3://bucket/key`` or ``https://...`` is
@@ -131,7 +144,7 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
             with tempfile.TemporaryDirectory(prefix="bulletproof-") as folder:
                 path = fetch_model(model_path, Path(folder, "model"), sha256=sha256)
                 return loader, _load_with(loader, model_type, path, sha256)
-        return loader, _load_with(loader, model_type, Path(model_path), sha256)
+        return loader, _RETRY.call(_load_with, loader, model_type, Path(model_path), sha256)
     except _NotFoundError as error:
         raise ModelLoadError(
             f"Model file not found: {model_path}",
