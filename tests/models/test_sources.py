@@ -103,6 +103,12 @@ def test_a_host_that_failed_too_often_is_left_alone(web: Site, tmp_path: Path, h
     assert web.hits["/status/503"] == before
 
 
+def test_missing_files_say_nothing_about_their_host(tmp_path: Path) -> None:
+    for _ in range(12):
+        with pytest.raises(ModelLoadError, match="Model file not found"):
+            fetch_model("memory://bucket/none", tmp_path / "m")
+
+
 @pytest.mark.parametrize("path", ["/model.onnx", "/endless"])
 def test_more_bytes_than_allowed_are_not_taken(web: Site, tmp_path: Path, how: dict[str, Any], path: str) -> None:
     web.put("/model.onnx", DATA)

@@ -1,5 +1,6 @@
 """Model files from elsewhere: object storage, web servers and whatever else fsspec reaches."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -18,7 +19,17 @@ Progress = Callable[[int, int | None], object]
 
 _CHUNK = 1 << 20
 _RETRY = RetryPolicy(max_attempts=4, base_delay=0.5, max_delay=10)
-_BREAKERS = BreakerRegistry(CircuitConfig(failure_threshold=8, success_threshold=1, timeout=30))
+
+
+def _tells_of_the_host(error: BaseException) -> bool | None:
+    """What is missing, refused or wrong on this side says nothing about how the host is."""
+    ours = isinstance(error, AIError | FileNotFoundError | ImportError | ValueError)
+    return None if ours or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else True
+
+
+_BREAKERS = BreakerRegistry(
+    CircuitConfig(failure_threshold=8, success_threshold=1, timeout=30, is_failure=_tells_of_the_host)
+)
 
 
 def fetch_model(
