@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from bulletproof.errors import (
     PredictionTimeoutError,
     ResourceError,
 )
-from bulletproof.models.manifest import Manifest, OutputSchema
+from bulletproof.models.manifest import Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.server import ModelServer
 from bulletproof.monitor import AIErrorMonitor
@@ -37,13 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(folder: Path, add_to: Callable[..., Manifest]) -> AsyncIterator[ModelServer]:
     registry = ModelRegistry(folder)
-    add_to(registry, hostile.Hostile(), isolated=True, memory_bytes=MEMORY, max_concurrent=2)
+    add_to(registry, hostile.Hostile(), isolated=True, memory_bytes=MEMORY, max_concurrent=2, timeout_seconds=60)
     add_to(
         registry,
         hostile.WhoAmI(folder.parent / "pid"),
         "whoami",
         isolated=True,
         max_concurrent=1,
+        timeout_seconds=60,
         output=OutputSchema(kind="regression"),
     )
     server = ModelServer(registry, default_model="hostile", monitor=AIErrorMonitor())
@@ -58,7 +61,7 @@ async def fails(server: ModelServer, deed: int, kind: type[AIError], code: str, 
     return caught.value
 
 
-async def served(server: ModelServer, within: float = 1.0) -> None:
+async def served(server: ModelServer, within: float = 5.0) -> None:
     """The next request is answered without a visible delay."""
     began = time.monotonic()
     answer = await server.predict([hostile.FINE, -1])
@@ -78,22 +81,30 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
 async def test_it_answers_from_another_process(server: ModelServer) -> None:
-    await served(server, within=30)
+    await served(server, within=60)
     assert await pid_of(server) != os.getpid()
 
 
 async def test_an_onnx_model_can_be_isolated_too(server: ModelServer) -> None:
     bundled = server.registry.manifest("iris", "v1.0")
     file = server.registry.folder_of(bundled) / bundled.file
-    server.registry.add("flower", "v1.0", file, type="onnx", input=bundled.input, output=bundled.output, isolated=True)
+    server.registry.add("flower", "v1.0", file, type="onnx", input=bundled.input, output=bundled.output, isolated=True,
+        limits=Limits(timeout_seconds=60),
+    )  # fmt: skip
     for _ in range(2):
         answer = await server.predict([5.1, 3.5, 1.4, 0.2], model="flower")
         assert answer.predictions[0].label == "setosa"
 
 
 async def test_a_crash_is_a_typed_503_and_the_next_request_is_served(server: ModelServer) -> None:
-    await served(server, within=30)
+    await served(server, within=60)
     error = await fails(server, hostile.SEGFAULTS, ModelError, "model_crashed")
     assert (error.spec.http_status, "exit code -11" in str(error)) == (503, True)
     await served(server)
@@ -104,15 +115,11 @@ async def test_a_hang_is_a_504_in_time_and_the_worker_is_gone(server: ModelServe
     began = time.monotonic()
     with pytest.raises(PredictionTimeoutError, match=r"whoami v1.0 did not answer within 0.[23]\d* s") as caught:
         await server.predict([hostile.HANGS, 1], model="whoami", timeout=0.3)
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 2
     assert caught.value.spec.http_status == 504
     await served(server)
     pid = int((folder.parent / "pid").read_text())
-    for _ in range(50):
-        if is_gone(pid):
-            break
-        await asyncio.sleep(0.1)
-    assert is_gone(pid)
+    await until(lambda: is_gone(pid), 20)
 
 
 async def test_a_hang_in_native_code_is_ended_as_well(server: ModelServer) -> None:
@@ -130,13 +137,13 @@ async def test_what_a_model_leaks_from_request_to_request_counts_against_its_lim
     outcomes = [await asyncio.gather(server.predict([hostile.LEAKS, 1]), return_exceptions=True) for _ in range(12)]
     codes = [getattr(outcome, "code", "fine") for [outcome] in outcomes]
     assert set(codes) == {"fine", "out_of_memory"}
-    await served(server)
+    await served(server, within=60)
 
 
 async def test_a_model_that_keeps_what_it_takes_does_not_spoil_the_requests_to_come(server: ModelServer) -> None:
     for _ in range(3):
         await fails(server, hostile.HOARDS, ResourceError, "out_of_memory")
-        await served(server, within=10)
+        await served(server, within=60)
 
 
 @pytest.mark.parametrize(
@@ -168,20 +175,20 @@ async def test_a_caller_that_goes_away_takes_its_work_along(server: ModelServer)
 async def test_a_storm_of_crashes_and_hangs_ends_with_every_request_answered(server: ModelServer) -> None:
     deeds = [hostile.FINE, hostile.SEGFAULTS, hostile.FINE, hostile.HANGS, hostile.RAISES, hostile.FINE] * 3
     outcomes = await asyncio.gather(
-        *(server.predict([deed, 1], timeout=8 if deed != hostile.HANGS else 0.3) for deed in deeds),
+        *(server.predict([deed, 1], timeout=30 if deed != hostile.HANGS else 0.3) for deed in deeds),
         return_exceptions=True,
     )
     assert all(isinstance(one, AIError) or one.predictions[0].label == "positive" for one in outcomes)  # type: ignore[union-attr]
     for deed, outcome in zip(deeds, outcomes, strict=True):
         if deed == hostile.FINE:
             assert not isinstance(outcome, ModelError), outcome
-    await served(server, within=10)
+    await served(server, within=60)
 
 
 async def test_a_model_that_kills_whoever_loads_it_is_a_typed_load_failure(
     server: ModelServer, add_to: Callable[..., Manifest]
 ) -> None:
-    add_to(server.registry, hostile.DiesOnLoad(), "deadly", isolated=True)
+    add_to(server.registry, hostile.DiesOnLoad(), "deadly", isolated=True, timeout_seconds=60)
     with pytest.raises(ModelLoadError, match=r"loading deadly v1.0 crashes the process that does it") as caught:
         await server.predict([0, 1], model="deadly")
     assert caught.value.spec.http_status == 503
@@ -191,9 +198,34 @@ async def test_a_model_that_kills_whoever_loads_it_is_a_typed_load_failure(
 async def test_a_model_that_cannot_be_loaded_says_why_through_the_worker(
     server: ModelServer, add_to: Callable[..., Manifest], folder: Path
 ) -> None:
-    manifest = add_to(server.registry, hostile.Hostile(), "changed", isolated=True)
+    manifest = add_to(server.registry, hostile.Hostile(), "changed", isolated=True, timeout_seconds=60)
     file = server.registry.folder_of(manifest) / manifest.file
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(ModelLoadError) as caught:
         await server.predict([0, 1], model="changed")
     assert caught.value.code == "model_tampered"
+
+
+async def test_a_worker_whose_service_was_killed_ends_by_itself(folder: Path, server: ModelServer) -> None:
+    await pid_of(server)
+    service = textwrap.dedent(f"""
+        import asyncio, sys
+        sys.path.append({str(Path(hostile.__file__).parents[1])!r})
+        from pathlib import Path
+        from bulletproof import ModelRegistry, ModelServer
+        async def main():
+            server = ModelServer(ModelRegistry(Path({str(folder)!r})), default_model="whoami")
+            await server.predict([0, 1])
+            await server.predict([{hostile.HANGS}, 1], timeout=3)
+        asyncio.run(main())
+    """)
+    file = folder.parent / "pid"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", service)
+    for _ in range(2):  # the second worker to say who it is hangs
+        file.unlink()
+        await until(lambda: file.exists() and file.read_text() != "", 60)
+    worker = int(file.read_text())
+    process.kill()
+    await process.wait()
+    assert not is_gone(worker)
+    await until(lambda: is_gone(worker), 30)

@@ -149,3 +149,22 @@ async def test_a_task_too_large_to_be_received_within_the_limit_is_still_answere
         assert await pool.run(len, bytes(64 * 2**20)) == 64 * 2**20
     finally:
         await pool.aclose()
+
+
+_FORGETFUL = """
+import asyncio, time
+from bulletproof.workers import WorkerPool
+async def main():
+    pool = WorkerPool(1, name="forgotten", preload={preload})
+    print(await pool.run(pow, 2, 3), flush=True)
+    task = asyncio.create_task(pool.run(time.sleep, 60))
+    await asyncio.sleep(0.2)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("preload", ["()", '("json",)'])
+def test_a_program_that_forgets_to_close_its_pool_ends_all_the_same(preload: str) -> None:
+    script = _FORGETFUL.replace("{preload}", preload)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == ("8\n", 0)

@@ -22,6 +22,8 @@ from bulletproof.workers import WorkerPool, limit_memory
 Rows = NDArray[np.float64]
 
 _MOST_WORKERS = 8  # at the same time: each holds the model, and a container often sees more cores than it may use
+_LOAD_SECONDS = 900.0  # whoever waits for it gives up long before
+_GRACE_SECONDS = 2.0  # in which the pool kills a worker whose time is over
 _LIBRARIES = {"onnx": ("onnxruntime",), "sklearn": ("joblib", "sklearn.utils.validation")}
 
 
@@ -99,6 +101,7 @@ _loaded: tuple[Predictor, str] | AIError | None = None
 def _load(folder: Path, manifest: Manifest) -> None:
     global _loaded
     name = f"{manifest.name} {manifest.version}"
+    _last_for(_LOAD_SECONDS)
     try:
         _loaded = open_predictor(folder, manifest), name
         if manifest.limits.memory_bytes is not None:
@@ -107,6 +110,14 @@ def _load(folder: Path, manifest: Manifest) -> None:
         _loaded = error  # raised by the first task: from here it would only end the worker
     except BaseException as error:  # noqa: BLE001
         _loaded = ModelLoadError(f"{name} cannot be loaded: {type(error).__name__}: {error}")
+    finally:
+        _last_for(0)
+
+
+def _last_for(seconds: float) -> None:
+    """End this process after so many seconds, even if it is stuck and nobody is left to kill it; 0 lets it live on."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _model() -> tuple[Predictor, str]:
@@ -126,11 +137,15 @@ def _held() -> int:
 
 def _predict(rows: Rows, expires: float) -> Outputs:
     predictor, name = _model()
-    if time.monotonic() >= expires:  # it waited for this worker to start; its caller has been answered
+    left = expires - time.monotonic()
+    if left <= 0:  # it waited for this worker to start; its caller has been answered
         raise PredictionTimeoutError(f"no process of {name} was free in time")
+    _last_for(left + _GRACE_SECONDS)
     try:
         return predict(predictor, rows, name)
     except ResourceError as error:
         if error.code == "out_of_memory":  # what it holds by now would be missing to those who come next
             os.kill(os.getpid(), signal.SIGKILL)
         raise
+    finally:
+        _last_for(0)

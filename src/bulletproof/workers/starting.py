@@ -3,8 +3,13 @@
 from multiprocessing import spawn
 from typing import Any
 
-_MARK = "bulletproof worker "
 _prepare = spawn.get_preparation_data
+
+
+class _Name(str):
+    """The name of one of our processes: marked, and yet the one by which pebble finds its workers when it ends."""
+
+    __slots__ = ()
 
 
 class Aside:
@@ -28,13 +33,13 @@ class Aside:
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802 -- named by multiprocessing
         """Make a process."""
         process = self._context.Process(*args, **kwargs)
-        process.name = _MARK + process.name
+        process.name = _Name(process.name)
         return process
 
 
 def _without_main(name: str) -> dict[str, Any]:
     data: dict[str, Any] = dict(_prepare(name))
-    if name.startswith(_MARK):
+    if isinstance(name, _Name):
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
     return data
