@@ -34,6 +34,8 @@ from bulletproof.fetch import host_of, normalize_url
         ("http://example.com\\@other.example/", "http://example.com/@other.example/"),
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
         ("http://ＥＸＡＭＰＬＥ.com/", "http://example.com/"),
+        ("http://XN--Bcher-KVA.example/", "http://xn--bcher-kva.example/"),
+        ("http://xn--i-7iq.ws/", "http://xn--i-7iq.ws/"),
         ("http://my_host.example/", "http://my_host.example/"),
         ("http://[2001:DB8:0::1]:8080/", "http://[2001:db8::1]:8080/"),
         ("http://2130706433/", "http://127.0.0.1/"),
@@ -66,6 +68,9 @@ def test_equal_addresses_are_equal_texts(written: str, meant: str) -> None:
         ("http://exa mple.com/", "invalid_input", "host"),
         ("http://%6c%6fcalhost/", "invalid_input", "not a host name"),
         ("http://-a.example/", "invalid_input", "not a host name"),
+        ("http://xn--a.example/", "invalid_input", "not a host name"),
+        ("http://xn--.example/", "invalid_input", "not a host name"),
+        ("http://℀.example/", "invalid_input", "not a host name"),
         ("http://a..example/", "invalid_input", "not a host name"),
         (f"http://{'a' * 64}.example/", "invalid_input", "not a host name"),
         (f"http://{'a.' * 127}example/", "invalid_input", "not a host name"),
@@ -116,6 +121,10 @@ _MADE = st.lists(_PIECES).map("".join)
 @given(st.one_of(st.text(), _MADE, _MADE.map("http://a/".__add__), _MADE.map("http://a.".__add__)))
 @example("http://a/%%2e.")
 @example("http://\u00ad/")
+@example("http://xn--a/")
+@example("HTTP://0.XN--0")
+@example("http://０.xn--0/")
+@example("http://xn--\u00e4/")
 @example("http://a/?\udcff")
 def test_any_text_is_normalised_once_and_for_all_or_refused(text: str) -> None:
     try:

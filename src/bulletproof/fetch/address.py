@@ -143,7 +143,7 @@ def _authority(text: str) -> tuple[str, int | None]:
             return str(ipaddress.IPv6Address(host[1:-1])), port
         except ValueError as error:
             raise ValueError(f"{shown(host)!r} is not an IPv6 address: {error}") from error
-    name = (host.lower() if host.isascii() else _idna(host)).removesuffix(".")
+    name = (host.lower() if host.isascii() and "xn--" not in host.lower() else _idna(host)).removesuffix(".")
     labels = name.split(".")
     if not name or len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
         raise ValueError(f"{shown(host)!r} is not a host name")
@@ -156,7 +156,12 @@ def _idna(host: str) -> str:
     import idna
 
     try:
-        return idna.encode(host, uts46=True).decode("ascii").lower()
+        name = (host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")).lower()
+        try:
+            idna.decode(name)
+        except idna.IDNAError:
+            name.encode().decode("idna")  # the older standard has more names, such as those with emoji
+        return name
     except (ValueError, IndexError) as error:
         raise ValueError(f"{shown(host)!r} is not a host name: {error}") from error
 
