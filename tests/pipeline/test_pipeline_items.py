@@ -258,3 +258,16 @@ async def test_items_that_are_done_are_passed_on_as_they_are(scripted: Make) -> 
     await pipeline.process_items([item], on_done=done)
     assert seen == [item]
     assert not pipeline.calls
+
+
+async def test_a_stage_that_raises_a_cancellation_of_its_own_fails_its_item_alone(scripted: Make, urls: Make) -> None:
+    pipeline = scripted({(urls(3)[1], "extract"): [asyncio.CancelledError()]})
+    report = await asyncio.wait_for(pipeline.process_batch(urls(3)), 10)
+    assert (report["success"], report["by_code"]) == (2, {"cancelled": 1})
+
+
+def test_items_can_be_set() -> None:
+    pipeline = AIProcessingPipeline()
+    pipeline.items = [ProcessingItem(URL), ProcessingItem(URL, status=ProcessingStatus.SUCCESS)]
+    report = pipeline.get_status_report()
+    assert (report["total"], report["pending"], report["success"]) == (2, 1, 1)

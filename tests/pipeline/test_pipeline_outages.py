@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from bulletproof import AIProcessingPipeline, CircuitConfig, ProcessingItem, ProcessingStatus, ServiceUnavailableError
+from bulletproof import (
+    AIProcessingPipeline,
+    CircuitConfig,
+    CircuitOpenError,
+    ProcessingItem,
+    ProcessingStatus,
+    ServiceUnavailableError,
+)
 from bulletproof.analysis import Analysis, BatchAnalysis
 from bulletproof.settings import Settings
 from bulletproof.store import BatchStore, ResultStore
@@ -91,6 +98,33 @@ async def test_a_new_batch_does_not_remember_how_long_a_host_was_down(scripted: 
     pipeline.script.clear()
     time.seconds += 3600
     assert (await pipeline.process_batch(urls(60)))["success"] == 60
+
+
+async def test_a_breaker_that_an_operator_disabled_does_not_make_retries_endless(scripted: Make, urls: Make) -> None:
+    pipeline = scripted({(url, "download"): ConnectionError("dead") for url in urls(30)})
+    pipeline.breakers["host:example.com"].disable()
+    await pipeline.process_batch(urls(30))
+    assert {item.retry_count for item in pipeline.items} == {3}
+
+
+async def test_items_wait_as_long_as_an_operator_holds_a_circuit_open(scripted: Make, urls: Make, time: Any) -> None:
+    pipeline = scripted(patience=10)
+    breaker = pipeline.breakers["host:example.com"]
+    breaker.force_open()
+    batch = asyncio.create_task(pipeline.process_batch([*urls(3), "https://up.example/"]))
+    while time.seconds < 1500:
+        await asyncio.sleep(0)
+    assert pipeline.get_status_report()["success"] == 1
+    breaker.enable()
+    report = await asyncio.wait_for(batch, 10)
+    assert (report["success"], report["attempts"]) == (4, 16)
+
+
+async def test_a_circuit_that_is_open_inside_a_stage_parks_the_stage(scripted: Make, urls: Make, time: Any) -> None:
+    pipeline = scripted({(urls(1)[0], "analyze"): [CircuitOpenError("llm", "open", 30.0)] * 5}, max_concurrent=1)
+    report = await pipeline.process_batch(urls(4))
+    assert (report["failed"], report["retries"], report["parked"]) == (0, 0, 5)
+    assert time.seconds >= 1150
 
 
 class Flaky:
@@ -247,7 +281,7 @@ async def test_a_durable_batch_goes_on_where_it_was(settings: Settings, urls: Ma
     class Broken(Rows):
         async def download_content(self, url: str) -> str:
             if sum(self.__dict__.get("downloads", {}).values()) == 10:
-                raise asyncio.CancelledError  # as when the process is stopped
+                await asyncio.sleep(3600)
             return await super().download_content(url)
 
     given = [*urls(30), "https://example.com/bad", "HTTPS://example.com/1", "not a url"]

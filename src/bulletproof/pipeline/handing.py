@@ -68,7 +68,8 @@ class Carried:
         previous: The result of an earlier run, for revalidation.
         waited: Seconds of the last wait before a retry of this stage.
         since: When this stage was tried first.
-        spared: Tries of this stage that do not count: probes of a service that was down.
+        spared: Tries of this stage that do not count: those at a service that was down.
+        begun: Whether the last try was made, or refused beforehand.
         probing: Whether the last try was such a probe.
     """
 
@@ -79,6 +80,7 @@ class Carried:
     waited: float = 0.0
     since: float | None = None
     spared: int = 0
+    begun: bool = False
     probing: bool = False
 
     @property

@@ -59,9 +59,9 @@ class AIProcessingPipeline:
 
     Args:
         max_concurrent: Items under way at the same time.
-        allow_hosts: Hosts that may be private, use any port, and need no robots.txt.
-        allow_ports: Ports that other hosts may use.
-        respect_robots: Whether robots.txt is obeyed.
+        allow_hosts: Hosts that may be private, use any port, and need no robots.txt; by default those of the settings.
+        allow_ports: Ports that other hosts may use; likewise.
+        respect_robots: Whether robots.txt is obeyed; likewise.
         retry_policies: By stage (``download``, ``extract``, ``analyze``, ``store``).
         store: Keeps the results; by default the database of the settings.
         analyzer: By default the chain of the LLM, if one is configured, and the local model.
@@ -131,10 +131,11 @@ class AIProcessingPipeline:
         )
         self._max_pending = max(max_pending, max_concurrent)
         self._clock, self._now = clock, now
-        fetching: dict[str, Any] = {
-            "allow_hosts": tuple(allow_hosts), "allow_ports": tuple(allow_ports), "respect_robots": respect_robots,
-            "per_host": 0,
-        }  # fmt: skip
+        # What is left as it is here is as the settings say.
+        fetching: dict[str, Any] = {"per_host": 0}
+        fetching |= {"allow_hosts": hosts} if (hosts := tuple(allow_hosts)) else {}
+        fetching |= {"allow_ports": ports} if (ports := tuple(allow_ports)) != (80, 443) else {}
+        fetching |= {} if respect_robots else {"respect_robots": False}
         self._parts = Parts(
             settings=settings,
             monitor=self.monitor,
@@ -186,6 +187,12 @@ class AIProcessingPipeline:
     def items(self) -> list[ProcessingItem]:
         """The items of the latest batch: the first 10,000, and the first 10,000 that failed."""
         return self._batch.items
+
+    @items.setter
+    def items(self, items: Iterable[ProcessingItem]) -> None:
+        self._batch = Batch(Figures(self._clock))
+        for item in items:
+            self._batch.add(item)
 
     # The stages.
 
@@ -332,10 +339,11 @@ class AIProcessingPipeline:
             NotFoundError: There is no such batch.
             StoreError: The database cannot be used.
         """
-        self._begin(None)
+        fresh = self._begin(None)
         async with self._open():
             store = self._parts.store
-            self._batch.batch_id = batch_id
+            if fresh:
+                self._batch.batch_id = batch_id
             if (await store.batch(batch_id)).status != "complete":
                 await store.set_status(batch_id, "running")
             items = self._intake.open_items(batch_id, chunks, recall=self._may_recall)
@@ -419,14 +427,17 @@ class AIProcessingPipeline:
         if not self._users:
             await self._parts.aclose()
 
-    def _begin(self, total: int | None) -> None:
+    def _begin(self, total: int | None) -> bool:
         """Begin to count anew, unless something is under way."""
-        if not self._scheduler.busy:
-            self._batch = Batch(Figures(self._clock, total))
-            self._runner.begin()
+        if self._scheduler.busy:
+            return False
+        self._batch = Batch(Figures(self._clock, total))
+        self._runner.begin()
+        return True
 
     def _ended(self) -> StatusReport:
-        self._batch.figures.end()
+        if not self._scheduler.busy:
+            self._batch.figures.end()
         report = self.get_status_report()
         self.logger.info("batch done: %s", str(report).partition("\n")[0])
         return report

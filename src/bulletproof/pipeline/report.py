@@ -77,8 +77,9 @@ class StatusReport(dict[str, Any]):
             if self.get(key):
                 counts = ", ".join(f"{name} {number:,}" for name, number in list(self[key].items())[:_SHOWN])
                 lines += ["", f"{title}: {counts}"]
-        for name, breaker in list(self.get("breakers", {}).items())[:_SHOWN]:
-            lines.append(f"breaker {name}: {breaker['state']}, {breaker['failures']:,} failures")
+        for name, breaker in self.get("breakers", {}).items():
+            if breaker["state"] != "closed":
+                lines.append(f"breaker {name}: {breaker['state']}, {breaker['failures']:,} failures")
         failed = self.get("failed_items", [])
         if failed:
             lines += ["", "failed items:"]

@@ -110,9 +110,15 @@ class Runner:
                     return None if wait is None else self._waits(batch, item, wait)
                 leave()
                 in_place = False
-        except asyncio.CancelledError:
-            batch.move(item, ProcessingStatus.PENDING, self._now())
-            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                batch.move(item, ProcessingStatus.PENDING, self._now())
+                raise
+            # Nobody cancelled this task: it is what a stage raised.
+            self.report(item, classify(error))
+            self.fail(batch, item, classify(error))
+            return None
         batch.figures.degraded += "degraded" in (item.result or ())
         item.error = item.code = item.hint = item.error_type = item.not_before = item.carry = None
         batch.move(item, ProcessingStatus.SUCCESS, self._now())
@@ -151,9 +157,11 @@ class Runner:
         """Run a stage once; when it succeeds the item is at the next one."""
         carried: Carried = item.carry
         breaker = self._breakers.get(lane) if stage != "extract" else None
-        carried.probing = breaker is not None and breaker.state is not CircuitState.CLOSED
+        carried.probing = breaker is not None and breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN)
+        carried.begun = False
         ticket = breaker.admit() if breaker is not None else None
         batch.move(item, ProcessingStatus.IN_PROGRESS, self._now())
+        carried.begun = True
         item.attempts[stage] = item.attempts.get(stage, 0) + 1
         figures = batch.figures.stages[stage]
         figures.attempts += 1
@@ -193,9 +201,10 @@ class Runner:
         if not refused:
             self.report(item, diagnosis)
         if refused or outage:
-            if not outage and not self._may_wait(lane, now):
+            if not outage and not self._may_wait(lane, now, error):
                 self.fail(batch, item, diagnosis, "it was down for too long")
                 return None
+            item.carry.spared += item.carry.begun
             _note(item, diagnosis)
             batch.figures.parked += 1
             self._park(lane, error, diagnosis, now)
@@ -225,7 +234,7 @@ class Runner:
         if carried.probing and diagnosis.retryable:
             # It was sent ahead to see whether a service that was down is back: that is no fault of the item's.
             carried.spared += 1
-            return (0.0, "") if self._may_wait(lane, now) else (None, "it was down for too long")
+            return (0.0, "") if self._may_wait(lane, now, error) else (None, "it was down for too long")
         wait, why = next_wait(
             self._policies[stage], error, diagnosis,
             attempt=item.attempts[stage] - carried.spared, waited=carried.waited,
@@ -253,10 +262,15 @@ class Runner:
         if len(self.troubled) > _TROUBLED:
             del self.troubled[next(iter(self.troubled))]
 
-    def _may_wait(self, lane: str, now: float) -> bool:
+    def _may_wait(self, lane: str, now: float, error: Exception) -> bool:
         """Tell whether there is hope for a lane that is down."""
-        worked = self._breakers.get(lane).get_metrics()["successes"] > 0
-        return now - self._down.setdefault(lane, now) <= self._patience * (1.0 if worked else 0.1)
+        since = self._down.setdefault(lane, now)
+        if getattr(error, "state", "") == CircuitState.FORCED_OPEN.value:
+            return True
+        breaker = self._breakers.get(lane)
+        elsewhere = isinstance(error, CircuitOpenError) and error.service != breaker.service_name
+        hope = elsewhere or breaker.get_metrics()["successes"] > 0
+        return now - since <= self._patience * (1.0 if hope else 0.1)
 
     def _park(self, lane: str, error: Exception, diagnosis: Diagnosis, now: float) -> None:
         """Start nothing in a lane until it may work again, and then one item to see whether it does."""

@@ -36,6 +36,7 @@ class Steps:
         content = _expect(str, await self._call(self._owner.download_content, item.url), "download_content")
         page = getattr(content, "page", None)
         if page is not None and page.not_modified and carried.previous is not None:
+            self._check_language(item, carried.previous.get("language", "und"))
             item.result = carried.previous | {"not_modified": True}
             carried.next(None)
             return "store"
@@ -61,12 +62,7 @@ class Steps:
         language = known.get("language", "und")
         if language == "und":
             language = carried.known.get("language", "und")
-        if self._languages is not None and language not in ("und", *self._languages):
-            raise InputValidationError(
-                f"the text is in the language {language!r}; wanted are {', '.join(sorted(self._languages))}",
-                code="unsupported_language",
-                url=item.url,
-            )
+        self._check_language(item, language)
         carried.known |= known | {"language": language}
         item.result = result_of(item.url, carried.known)
         carried.next(None)
@@ -76,6 +72,14 @@ class Steps:
         if await self._call(self._owner.store_result, item) is False:
             raise StoreError("store_result returned False: the result was not stored", url=item.url)
         carried.next(None)
+
+    def _check_language(self, item: ProcessingItem, language: str) -> None:
+        if self._languages is not None and language not in ("und", *self._languages):
+            raise InputValidationError(
+                f"the text is in the language {language!r}; wanted are {', '.join(sorted(self._languages))}",
+                code="unsupported_language",
+                url=item.url,
+            )
 
     async def _call(self, method: Callable[[Any], Any], argument: Any) -> Any:
         """Call a stage method; a plain function runs in a thread, so that the others go on."""
