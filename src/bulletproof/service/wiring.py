@@ -157,7 +157,7 @@ def create_app(
             services.ready = False
             if dashboard is not None:
                 await dashboard.aclose()
-            await _close_models(services.models)
+            await _close_models(services)
             if own:
                 await processor.aclose()
             if telemetry is not None:
@@ -228,8 +228,10 @@ def _model_server(settings: Settings, monitor: AIErrorMonitor) -> ModelServer:
     return ModelServer(registry, loaded=loaded, monitor=monitor)
 
 
-async def _close_models(models: ModelServer) -> None:
+async def _close_models(services: Services) -> None:
     """Let predictions end that are still under way, and the models go; nothing that hangs holds the service up."""
+    # The app may be started again.
+    models, services.models = services.models, _model_server(services.settings, services.processor.monitor)
     await models.drain(_LAST_SECONDS)
     try:
         async with asyncio.timeout(_LAST_SECONDS):
