@@ -11,7 +11,7 @@ from serving_model import PLACES, Model
 class Api(litserve.LitAPI):
     """As its documentation has it."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002 -- as LitServe has it
         """Load the model, once in each worker."""
         self.model = Model()
 

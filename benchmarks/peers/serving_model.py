@@ -9,7 +9,7 @@ PLACES = 4
 
 
 class Model:
-    """Predicts one row: by the ONNX file in ``MODEL``, or, when ``SLOW_MS`` is set, by sleeping in one of four places."""
+    """Predicts one row: by the ONNX file in ``MODEL``, or, when ``SLOW_MS`` is set, by sleeping in one of four."""
 
     def __init__(self) -> None:
         self.slow = float(os.environ.get("SLOW_MS", "0")) / 1000
@@ -35,3 +35,14 @@ class Model:
         classes, probabilities = self.session.run(None, {self.input: np.array([row], dtype=np.float32)})[:2]
         chosen: Any = classes[0]
         return int(chosen), float(probabilities[0][int(chosen)])
+
+
+class Slow:
+    """The slow stand-in as an estimator, for our own registry."""
+
+    classes_ = (0, 1, 2)
+
+    def predict(self, rows: Any) -> Any:
+        """Sleep, and predict the first class."""
+        time.sleep(float(os.environ["SLOW_MS"]) / 1000)
+        return [0] * len(rows)
