@@ -141,7 +141,7 @@ class Parts:
     async def extract(self, content: "str | Content", url: str) -> Extract:
         """Read a page."""
         if self._extractor is None:
-            self._extractor = Extractor()
+            self._extractor = Extractor.beside(self.analyzer)
         page: Page | None = getattr(content, "page", None)
         if page is None:
             return await self._extractor.extract(content, media_type="", url=url)
