@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import signal
 import sys
-import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -206,26 +206,9 @@ async def test_a_model_that_cannot_be_loaded_says_why_through_the_worker(
     assert caught.value.code == "model_tampered"
 
 
-async def test_a_worker_whose_service_was_killed_ends_by_itself(folder: Path, server: ModelServer) -> None:
-    await pid_of(server)
-    service = textwrap.dedent(f"""
-        import asyncio, sys
-        sys.path.append({str(Path(hostile.__file__).parents[1])!r})
-        from pathlib import Path
-        from bulletproof import ModelRegistry, ModelServer
-        async def main():
-            server = ModelServer(ModelRegistry(Path({str(folder)!r})), default_model="whoami")
-            await server.predict([0, 1])
-            await server.predict([{hostile.HANGS}, 1], timeout=3)
-        asyncio.run(main())
-    """)
-    file = folder.parent / "pid"
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", service)
-    for _ in range(2):  # the second worker to say who it is hangs
-        file.unlink()
-        await until(lambda: file.exists() and file.read_text() != "", 60)
-    worker = int(file.read_text())
-    process.kill()
-    await process.wait()
-    assert not is_gone(worker)
-    await until(lambda: is_gone(worker), 30)
+async def test_a_worker_that_nobody_is_left_to_kill_ends_by_itself() -> None:
+    stuck = (
+        "import ctypes; from bulletproof.models import isolated; isolated._last_for(0.1); ctypes.PyDLL(None).sleep(60)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", stuck)
+    assert await asyncio.wait_for(process.wait(), 50) == -signal.SIGALRM
