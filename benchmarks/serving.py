@@ -60,14 +60,15 @@ class Server:
 
     def memory_mb(self) -> float:
         """Return the resident memory of all its processes."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._tree())
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.tree())
         return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its processes."""
-        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self._tree()) / _TICKS
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self.tree()) / _TICKS
 
-    def _tree(self) -> list[int]:
+    def tree(self) -> list[int]:
+        """Return the ids of all its processes."""
         parents: dict[int, list[int]] = {}
         for path in Path("/proc").iterdir():
             if path.name.isdigit():

@@ -1,5 +1,6 @@
 """The model that the peers of ``benchmarks/predict.py`` serve: the same file, and the same slow stand-in for it."""
 
+import ctypes
 import os
 import threading
 import time
@@ -45,4 +46,23 @@ class Slow:
     def predict(self, rows: Any) -> Any:
         """Sleep, and predict the first class."""
         time.sleep(float(os.environ["SLOW_MS"]) / 1000)
+        return [0] * len(rows)
+
+
+class Moody(Slow):
+    """Does what the first number of a row says: 1 hangs, 2 crashes, 3 takes all memory, 4 raises, others are fine."""
+
+    def predict(self, rows: Any) -> Any:
+        """Predict the first class, or do worse."""
+        deed = rows[0][0]
+        if deed == 1:
+            time.sleep(3600)
+        elif deed == 2:
+            ctypes.string_at(0)
+        elif deed == 3:
+            held = []
+            while True:
+                held.append(bytearray(2**22))
+        elif deed == 4:
+            raise RuntimeError("out of sorts")
         return [0] * len(rows)
