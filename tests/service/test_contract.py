@@ -31,7 +31,7 @@ _BY_MODEL = {
 _FOLDER = tempfile.TemporaryDirectory()
 _APP = create_app(Settings(data_dir=Path(_FOLDER.name), api_keys=()))
 schema = schemathesis.openapi.from_asgi(
-    "/openapi.json", _APP, config=schemathesis.Config.from_dict({"operations": [_BY_CONTENT, _BY_MODEL]})
+    "/openapi.json", _APP, config=schemathesis.Config.from_dict({"operations": [*_BY_CONTENT, _BY_MODEL]})
 )
 
 
