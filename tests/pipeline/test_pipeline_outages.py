@@ -127,6 +127,18 @@ async def test_a_circuit_that_is_open_inside_a_stage_parks_the_stage(scripted: M
     assert time.seconds >= 1150
 
 
+async def test_a_document_that_needs_a_service_that_is_down_holds_up_no_other(
+    scripted: Make, urls: Make, time: Any
+) -> None:
+    needy, *others = urls(20)
+    pipeline = scripted({(needy, "extract"): [CircuitOpenError("llm", "open", 30.0)] * 3}, max_concurrent=2)
+    await pipeline.process_batch([needy, *others])
+    ended = {item.url: item.history[-1] for item in pipeline.items}
+    assert {status for status, _ in ended.values()} == {ProcessingStatus.SUCCESS}
+    assert all(ended[needy][1] > ended[url][1] for url in others)
+    assert time.seconds >= 1090
+
+
 class Flaky:
     """An analyzer that fails as often as it is told, counts its batches, and cannot stand one text."""
 

@@ -16,8 +16,8 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects what single callers hand in and works on it together.
 
-    A batch begins ``linger`` seconds after its first entry, at once when it is full, and not while ``parallel`` others
-    are worked on; what comes meanwhile makes the next one larger.
+    A batch begins when ``ready`` entries wait, at the latest ``linger`` seconds after the first, and not while
+    ``parallel`` others are worked on; what comes meanwhile makes the next one larger.
 
     When a batch fails for good because of what is in it, its halves are tried by themselves, and theirs: one bad entry
     does not fail the others. An error that may pass goes to all callers, who try again when they want to.
@@ -25,6 +25,7 @@ class Batcher(Generic[T, R]):
     Args:
         work: Takes a batch and returns a result for each entry, in order.
         size: Entries of a batch at most.
+        ready: Entries that are worth a batch.
         linger: Seconds.
         parallel: Batches at the same time.
 
@@ -43,11 +44,13 @@ class Batcher(Generic[T, R]):
         work: Callable[[list[T]], Awaitable[Sequence[R]]],
         *,
         size: int = 64,
+        ready: int = 64,
         linger: float = 0.002,
         parallel: int = 1,
     ) -> None:
         self._work = work
         self._size = size
+        self._ready = min(ready, size)
         self._linger = linger
         self._parallel = parallel
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
@@ -56,13 +59,9 @@ class Batcher(Generic[T, R]):
 
     async def submit(self, entry: T) -> R:
         """Have one entry worked on and return its result."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
-        if len(self._waiting) >= self._size:
-            self._start()
-        elif self._timer is None and len(self._tasks) < self._parallel:
-            self._timer = loop.call_later(self._linger, self._start)
+        self._look()
         return await future
 
     async def aclose(self) -> None:
@@ -77,6 +76,15 @@ class Batcher(Generic[T, R]):
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()
+
+    def _look(self) -> None:
+        """Begin a batch if that is worth it, or see to it that one begins in time."""
+        if len(self._tasks) >= self._parallel or not self._waiting:
+            return
+        if len(self._waiting) >= self._ready:
+            self._start()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
@@ -93,7 +101,7 @@ class Batcher(Generic[T, R]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            self._start()
+            self._look()
 
     async def _run(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bulletproof.pipeline.handing import Content
 
 T = TypeVar("T")
-_LINGER, _LONGEST_LINGER = 0.0004, 0.02  # seconds
+_LINGER = 0.03  # seconds
 
 
 class Parts:
@@ -54,8 +54,8 @@ class Parts:
         self._monitor = monitor
         self._fetching = fetching
         self._concurrency = concurrency
-        # The more there are on their way, the less it matters that one waits, and the more come together.
-        self._linger = min(_LONGEST_LINGER, _LINGER * concurrency)
+        # The more there are on their way, the less it matters that one waits for others to share a call with.
+        self._batching = {"ready": max(1, concurrency // 4), "linger": _LINGER}
         self._careful = careful
         self.limit = AdaptiveLimit(
             "AI analysis", initial=concurrency, max_limit=concurrency, max_queued=concurrency, clock=clock
@@ -103,7 +103,7 @@ class Parts:
     def rows(self) -> Rows:
         """The rows in the store."""
         if self._rows is None:
-            self._rows = Rows(self.store, linger=self._linger)
+            self._rows = Rows(self.store, **self._batching)
         return self._rows
 
     @property
@@ -156,7 +156,7 @@ class Parts:
             work = self._analyze if local or not self._careful() else partial(self.borne, self._analyze)
             # A service answers several batches at a time; what is worked out here would only wait for itself.
             parallel = 1 if local else self._concurrency
-            self._texts = Batcher(work, size=2 * self._concurrency, linger=self._linger, parallel=parallel)
+            self._texts = Batcher(work, size=2 * self._concurrency, parallel=parallel, **self._batching)
         return await self._texts.submit(text[: self.settings.max_text_chars])
 
     async def _analyze(self, texts: list[str]) -> list[tuple[Analysis, str | None]]:

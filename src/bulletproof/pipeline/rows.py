@@ -10,6 +10,7 @@ from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
 from bulletproof.store import BatchStore, ItemRow
 from bulletproof.store.batch_records import host_of
 
+_SIZE = 200  # items in one transaction
 GOES_ON = ("queued", "running")
 """Statuses of a batch that is worked on."""
 
@@ -27,15 +28,15 @@ class Rows:
 
     Args:
         store: The store.
-        size: Items in one transaction at most.
-        linger: Seconds that the first of them waits for the others.
+        ready: Items that are worth a transaction.
+        linger: Seconds that the first of them waits for so many.
 
     ``stopped`` are the batches that were found paused, cancelled or complete when an item was saved.
     """
 
-    def __init__(self, store: BatchStore, *, size: int = 200, linger: float = 0.002) -> None:
+    def __init__(self, store: BatchStore, *, ready: int = 1, linger: float = 0.0) -> None:
         self._store = store
-        self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=size, linger=linger)
+        self._batcher: Batcher[tuple[str, ItemRow], str] = Batcher(self._save, size=_SIZE, ready=ready, linger=linger)
         self._making = asyncio.Lock()
         self.stopped: set[str] = set()
 

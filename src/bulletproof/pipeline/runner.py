@@ -197,7 +197,8 @@ class Runner:
         now = self._time()
         kind = Kind.AGAIN if stage == _DOWNLOAD else Kind.LATER
         refused = isinstance(error, CircuitOpenError)
-        outage = stage == "store" and isinstance(error, StoreError) and diagnosis.retryable and self._waits_for_store()
+        passes = diagnosis.retryable or diagnosis.code == "disk_full"  # somebody makes room sooner or later
+        outage = stage == "store" and isinstance(error, StoreError) and passes and self._waits_for_store()
         if not refused:
             self.report(item, diagnosis)
         if refused or outage:
@@ -207,6 +208,8 @@ class Runner:
             item.carry.spared += item.carry.begun
             _note(item, diagnosis)
             batch.figures.parked += 1
+            if stage == "extract":  # only some documents need the service that is down
+                return Wait(lane, kind, now + (diagnosis.retry_after or _ASK_AGAIN))
             self._park(lane, error, diagnosis, now)
             return Wait(lane, kind, now)
         wait, why = self._next_wait(item, stage, lane, error, diagnosis, now)
