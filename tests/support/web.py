@@ -50,6 +50,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -71,6 +72,7 @@ _MOODS = (
     "The product was delivered on Tuesday and has the size that the description gives.",
 )
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00" + bytes(64)
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _ETAG, _MODIFIED = '"v1"', "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
@@ -128,15 +130,13 @@ class Answer:
     type: str | None = "text/html; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
     pieces: AsyncIterator[bytes] | None = None
-    length: int | None = None
-    chunked: bool = False
 
 
 class Site:
     """The server; serves from a thread of its own between ``start`` and ``stop``.
 
     Args:
-        host: Address to listen on; several tests need ``127.0.0.1``, some ``::1``.
+        host: Address to listen on.
         port: Port, 0 for a free one.
         tls: ``good`` (a certificate for localhost and 127.0.0.1 by ``site.authority``), ``expired``, ``wrong_host`` or
             ``untrusted``; None for plain HTTP.
@@ -277,7 +277,7 @@ class Site:
             await raw(asked, writer, reader)
             return False
         answer = put(asked) if put else _VALID.get(first, _missing)(self, rest, asked)
-        lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'So')}"]
+        lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Other')}"]
         if answer.type is not None:
             lines.append(f"Content-Type: {answer.type}")
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
@@ -315,16 +315,6 @@ class Site:
         return context
 
 
-_REASONS = {
-    200: "OK",
-    302: "Found",
-    304: "Not Modified",
-    404: "Not Found",
-    429: "Too Many Requests",
-    503: "Unavailable",
-}
-
-
 # Answers that are valid HTTP.
 
 
@@ -356,7 +346,7 @@ def _compressed(name: str, data: bytes) -> tuple[str, bytes]:
     if name == "gzip":
         return "gzip", gzip.compress(data, 9)
     if name == "twice":
-        return "gzip, gzip", gzip.compress(gzip.compress(data, 9), 9)
+        return "gzip, gzip", gzip.compress(gzip.compress(data))
     if name == "deflate":
         return "deflate", zlib.compress(data, 9)
     if name == "raw-deflate":
@@ -382,14 +372,10 @@ def _zstd(data: bytes) -> bytes:
     return b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(data)) + b"".join(blocks)
 
 
-def _encoded(_site: Site, rest: str, asked: Request) -> Answer:
-    encoding, data = _compressed(rest, page(1))
+def _packed(_site: Site, rest: str, asked: Request) -> Answer:
+    bomb = asked.path.startswith("/bomb/")
+    encoding, data = _zeros(rest, int(asked.query.get("mib", 64))) if bomb else _compressed(rest, page(1))
     return Answer(data[: len(data) - int(asked.query.get("cut", 0))], headers={"Content-Encoding": encoding})
-
-
-def _bomb(_site: Site, rest: str, asked: Request) -> Answer:
-    encoding, data = _zeros(rest, int(asked.query.get("mib", 64)))
-    return Answer(data, headers={"Content-Encoding": encoding})
 
 
 def _status(_site: Site, rest: str, asked: Request) -> Answer:
@@ -402,11 +388,6 @@ def _burst(site: Site, rest: str, asked: Request) -> Answer:
     if site.hits[asked.path] > int(asked.query.get("fail", 2)):
         return Answer(page(0))
     return _status(site, asked.query.get("status", "503"), asked)
-
-
-def _redirect(site: Site, rest: str, _asked: Request) -> Answer:
-    left = int(rest)
-    return Answer(page(left)) if left <= 0 else _to(f"/redirect/{left - 1}")
 
 
 def _to(url: str, status: int = 302) -> Answer:
@@ -446,13 +427,13 @@ _VALID: dict[str, Callable[..., Answer]] = {
     "lie": _typed("text/html", _PNG),
     "untyped": lambda *_: Answer(page(1), type=None),
     "untyped-png": lambda *_: Answer(_PNG, type=None),
-    "encoded": _encoded,
-    "bomb": _bomb,
+    "encoded": _packed,
+    "bomb": _packed,
     "not-gzip": lambda *_: Answer(page(1), headers={"Content-Encoding": "gzip"}),
     "status": _status,
     "burst": _burst,
     "to": lambda _site, _rest, asked: _to(asked.query["url"], int(asked.query.get("status", 302))),
-    "redirect": _redirect,
+    "redirect": lambda _site, rest, _asked: _to(f"/redirect/{int(rest) - 1}") if int(rest) > 0 else Answer(page(0)),
     "loop": lambda *_: _to("/loop"),
     "spiral": lambda _site, rest, _asked: _to(f"/spiral/{int(rest or 0) + 1}"),
     "bad-charset": _typed("text/html; charset=klingon", article(TEXTS["de"]).encode()),
@@ -486,23 +467,15 @@ async def _reset(_asked: Request, writer: asyncio.StreamWriter, _reader: asyncio
     writer.transport.abort()
 
 
-async def _never(_asked: Request, _writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+async def _silent(asked: Request, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+    writer.write(_HEAD + b"Content-Length: 100\r\n\r\n" if asked.path == "/stall" else b"")
     await reader.read()  # until the client goes away
 
 
-async def _stall(_asked: Request, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
-    writer.write(_HEAD + b"Content-Length: 100\r\n\r\n")
-    await reader.read()
-
-
-async def _huge_header(asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
-    writer.write(_HEAD + b"X-Huge: " + b"x" * (1024 * int(asked.query.get("kib", 64))) + b"\r\n\r\n")
-    await writer.drain()
-
-
-async def _many_headers(asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
+async def _strange_headers(asked: Request, writer: asyncio.StreamWriter, _reader: asyncio.StreamReader) -> None:
     many = b"".join(b"X-Many-%d: yes\r\n" % number for number in range(int(asked.query.get("count", 1000))))
-    writer.write(_HEAD + many + b"Content-Length: 0\r\n\r\n")
+    huge = b"X-Huge: " + b"x" * (1024 * int(asked.query.get("kib", 64))) + b"\r\n"
+    writer.write(_HEAD + (huge if asked.path == "/huge-header" else many) + b"Content-Length: 0\r\n\r\n")
     await writer.drain()
 
 
@@ -512,10 +485,10 @@ _RAW: dict[str, Callable[..., Any]] = {
     "long": _raw(_HEAD, b"Content-Length: 500\r\n\r\n", b"x" * 5000),
     "cut-chunks": _raw(_HEAD, b"Transfer-Encoding: chunked\r\n\r\n400\r\n", b"x" * 100),
     "close": _raw(),
-    "never": _never,
-    "stall": _stall,
-    "huge-header": _huge_header,
-    "many-headers": _many_headers,
+    "never": _silent,
+    "stall": _silent,
+    "huge-header": _strange_headers,
+    "many-headers": _strange_headers,
     "garbage": _raw(b"220 mail.example ESMTP ready\r\n"),
 }
 
