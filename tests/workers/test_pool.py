@@ -14,6 +14,9 @@ import pytest
 from bulletproof.errors import DeadlineExceededError, ResourceError
 from bulletproof.workers import WorkerPool
 
+# The first pool decides for the whole process, and so for other tests: let it be what those want.
+PRELOADED = ("bulletproof.models.isolated", "joblib", "sklearn.utils.validation", "onnxruntime")
+
 
 @pytest.fixture
 async def pool() -> AsyncIterator[WorkerPool]:
@@ -90,7 +93,7 @@ async def test_a_task_that_needs_more_memory_than_allowed_fails_alone() -> None:
         await pool.aclose()
 
 
-@pytest.mark.parametrize("preload", [(), ("json",)])
+@pytest.mark.parametrize("preload", [(), PRELOADED])
 async def test_workers_that_die_at_once_are_an_error_and_no_endless_wait(preload: tuple[str, ...]) -> None:
     pool = WorkerPool(2, name="tests", initializer=os.abort, preload=preload)
     with pytest.raises(ResourceError, match="no worker for tests can be started"):
@@ -99,7 +102,7 @@ async def test_workers_that_die_at_once_are_an_error_and_no_endless_wait(preload
 
 
 async def test_a_preloaded_worker_is_replaced_like_any_other() -> None:
-    pool = WorkerPool(1, name="tests", preload=("json",))
+    pool = WorkerPool(1, name="tests", preload=PRELOADED)
     worker = await pool.run(os.getpid)
     with pytest.raises(ResourceError, match="exit code -11"):
         await pool.run(os.kill, worker, signal.SIGSEGV)
@@ -168,3 +171,28 @@ def test_a_program_that_forgets_to_close_its_pool_ends_all_the_same(preload: str
     script = _FORGETFUL.replace("{preload}", preload)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.returncode) == ("8\n", 0)
+
+
+_SLOW_START = """
+import asyncio, sys, time
+from pathlib import Path
+from bulletproof.workers import WorkerPool
+Path("slow_to_import.py").write_text("import time; time.sleep(1.5)")
+sys.path.insert(0, "")
+async def main():
+    pool, ticks = WorkerPool(2, name="slow", preload=("slow_to_import",)), 0
+    task = asyncio.create_task(pool.run(pow, 2, 3))
+    while not task.done():
+        await asyncio.sleep(0.05)
+        ticks += 1
+    print(task.result(), ticks >= 10, flush=True)
+    await pool.aclose()
+asyncio.run(main())
+"""
+
+
+def test_the_event_loop_goes_on_while_the_workers_are_started(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SLOW_START], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert (done.stdout, done.returncode) == ("8 True\n", 0), done.stderr

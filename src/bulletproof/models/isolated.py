@@ -24,7 +24,7 @@ Rows = NDArray[np.float64]
 _MOST_WORKERS = 8  # at the same time: each holds the model, and a container often sees more cores than it may use
 _LOAD_SECONDS = 900.0  # whoever waits for it gives up long before
 _GRACE_SECONDS = 2.0  # in which the pool kills a worker whose time is over
-_LIBRARIES = {"onnx": ("onnxruntime",), "sklearn": ("joblib", "sklearn.utils.validation")}
+_PRELOADED = (__name__, "joblib", "sklearn.utils.validation", "onnxruntime")  # whatever of it is installed
 
 
 def places_of(manifest: Manifest) -> int:
@@ -53,7 +53,7 @@ class IsolatedRunner:
             self._workers,
             name=self._name,
             initializer=partial(_load, folder, manifest),
-            preload=(__name__, *_LIBRARIES.get(manifest.type, ())),
+            preload=_PRELOADED,
         )
 
     async def open(self) -> None:

@@ -70,6 +70,7 @@ class WorkerPool:
         self._size = size
         self._initializer = initializer
         self._pool: ProcessPool | None = None
+        self._started: ProcessPool | None = None
         self._closings = 0
 
     async def run(self, function: Callable[..., T], /, *args: Any, timeout: float | None = None) -> T:
@@ -91,6 +92,10 @@ class WorkerPool:
         closings = self._closings
         for last in (False, True):
             pool = self._opened()
+            if pool is not self._started:
+                # Waits for the first workers to be forked; any call before that would wait for the same lock.
+                await asyncio.to_thread(getattr, pool, "active")
+                self._started = pool
             try:
                 return await self._run(pool, function, args, timeout)
             except BrokenProcessPool as error:
@@ -158,7 +163,7 @@ class WorkerPool:
 
 
 async def _stop(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
+    await asyncio.to_thread(pool.stop)
     await asyncio.to_thread(pool.join)
 
 
