@@ -1,0 +1,101 @@
+"""``bulletproof batch``: run, killed, run again; watched, steered, written out."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Any:
+    variables = {
+        "PATH": os.environ["PATH"],
+        "BULLETPROOF_DATA_DIR": str(tmp_path / "data"),
+        "BULLETPROOF_FETCH_ALLOW_HOSTS": "127.0.0.1",
+        "BULLETPROOF_BATCH_CHUNK_ITEMS": "10",
+    }
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "bulletproof", "batch", *arguments],
+            env=variables,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    return start
+
+
+def done(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=90)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def urls(tmp_path: Path, web: Any) -> Path:
+    path = tmp_path / "urls.txt"
+    path.write_text("# pages\n" + "\n".join(web.url(f"/page/{number}") for number in range(60)) + "\n")
+    return path
+
+
+def test_a_list_is_processed_and_its_results_written(command: Any, urls: Path, tmp_path: Path, web: Any) -> None:
+    with urls.open("a") as file:
+        file.write(web.url("/status/404") + "\n")
+    code, out, _ = done(command("run", str(urls), "--out", "r.csv", "--json"))
+    report = json.loads(out)
+    assert (code, report["status"], report["success"], report["failed"]) == (1, "complete", 60, 1)
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["success"] * 60 + ["failed"]
+    listed = json.loads(done(command("list", "--json"))[1])
+    assert [row["batch_id"] for row in listed] == [report["batch_id"]]
+    written = done(command("results", report["batch_id"]))[1].splitlines()
+    assert len(written) == 61
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_interrupted_the_same_command_goes_on_where_it_was(
+    command: Any, urls: Path, web: Any, how: signal.Signals
+) -> None:
+    first = command("run", str(urls), "--json")
+    limit = time.monotonic() + 60
+    while sum(web.hits[path] for path in web.hits if path.startswith("/page/")) < 15:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    first.send_signal(how)
+    code, _, err = done(first)
+    if how is not signal.SIGKILL:
+        assert code == 130
+        assert "Go on with: bulletproof batch run" in err
+    code, out, _ = done(command("run", str(urls), "--json"))
+    report = json.loads(out)
+    assert (code, report["total"], report["success"]) == (0, 60, 60)
+    assert len(json.loads(done(command("list", "--json"))[1])) == 1
+
+
+def test_what_cannot_be_done_is_said(command: Any, urls: Path, tmp_path: Path) -> None:
+    code, _, err = done(command("run", "nowhere.txt"))
+    assert code == 2
+    assert "nowhere.txt" in err
+    (tmp_path / "empty.txt").write_text("\n")
+    code, _, err = done(command("status", "0" * 32))
+    assert code == 2
+    assert "there is no batch" in err
+
+
+def test_a_changed_list_under_the_same_name_is_a_conflict_with_a_way_out(command: Any, urls: Path, web: Any) -> None:
+    assert done(command("run", str(urls)))[0] == 0
+    with urls.open("a") as file:
+        file.write(web.url("/page/100") + "\n")
+    code, _, err = done(command("run", str(urls)))
+    assert code == 2
+    assert "--key" in err
+    assert done(command("run", str(urls), "--key", "again"))[0] == 0
