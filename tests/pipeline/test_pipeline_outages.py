@@ -13,6 +13,7 @@ from bulletproof import (
     AIProcessingPipeline,
     CircuitConfig,
     CircuitOpenError,
+    NotFoundError,
     ProcessingItem,
     ProcessingStatus,
     ServiceUnavailableError,
@@ -334,6 +335,22 @@ async def test_a_batch_that_is_paused_stops_and_can_be_resumed(settings: Setting
     assert (await store.batch(made.id)).status == "paused"
     report = await Rows(store=store, settings=settings).resume(made.id)
     assert report["stored"]["success"] == 200
+    await results.aclose()
+
+
+async def test_a_batch_that_is_deleted_stops(settings: Settings, urls: Make) -> None:
+    results = ResultStore(data_dir=settings.data_dir)
+    store = BatchStore(results.access)
+    made = await store.create(urls(300))
+
+    class Deleting(Rows):
+        async def analyze_sentiment(self, text: str) -> float:
+            if text.endswith("/20"):
+                await store.delete(made.id)
+            return 0.0
+
+    with pytest.raises(NotFoundError):
+        await Deleting(max_concurrent=2, store=store, settings=settings).resume(made.id)
     await results.aclose()
 
 

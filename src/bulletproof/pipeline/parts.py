@@ -55,7 +55,7 @@ class Parts:
         self._fetching = fetching
         self._concurrency = concurrency
         # The more there are on their way, the less it matters that one waits for others to share a call with.
-        self._batching = {"ready": max(1, concurrency // 4), "linger": _LINGER}
+        self._ready = max(1, concurrency // 4)
         self._careful = careful
         self.limit = AdaptiveLimit(
             "AI analysis", initial=concurrency, max_limit=concurrency, max_queued=concurrency, clock=clock
@@ -103,7 +103,7 @@ class Parts:
     def rows(self) -> Rows:
         """The rows in the store."""
         if self._rows is None:
-            self._rows = Rows(self.store, **self._batching)
+            self._rows = Rows(self.store, ready=self._ready, linger=_LINGER)
         return self._rows
 
     @property
@@ -156,7 +156,9 @@ class Parts:
             work = self._analyze if local or not self._careful() else partial(self.borne, self._analyze)
             # A service answers several batches at a time; what is worked out here would only wait for itself.
             parallel = 1 if local else self._concurrency
-            self._texts = Batcher(work, size=2 * self._concurrency, parallel=parallel, **self._batching)
+            self._texts = Batcher(
+                work, size=2 * self._concurrency, ready=self._ready, linger=_LINGER, parallel=parallel
+            )
         return await self._texts.submit(text[: self.settings.max_text_chars])
 
     async def _analyze(self, texts: list[str]) -> list[tuple[Analysis, str | None]]:

@@ -38,7 +38,7 @@ HOST_CIRCUIT = CircuitConfig(
 )
 SERVICE_CIRCUIT = replace(HOST_CIRCUIT, failure_threshold=50)
 _KEPT_CHARS = 64 * 2**20
-_SHOWN_BREAKERS = 50
+_SHOWN_BREAKERS, _SHOWN_FAILURES = 50, 1000
 _ASK_AGAIN = 2.0
 
 
@@ -337,6 +337,7 @@ class AIProcessingPipeline:
 
         Raises:
             NotFoundError: There is no such batch.
+            InputValidationError: The batch is cancelled (``conflict``).
             StoreError: The database cannot be used.
         """
         fresh = self._begin(None)
@@ -344,6 +345,9 @@ class AIProcessingPipeline:
             store = self._parts.store
             if fresh:
                 self._batch.batch_id = batch_id
+                if chunks is None:
+                    left = await store.counts(batch_id)
+                    self._batch.figures.expected = sum(left.by_status.values()) - left.done
             if (await store.batch(batch_id)).status != "complete":
                 await store.set_status(batch_id, "running")
             items = self._intake.open_items(batch_id, chunks, recall=self._may_recall)
@@ -371,7 +375,7 @@ class AIProcessingPipeline:
         return getattr(getattr(self, method), "__func__", None) is not getattr(AIProcessingPipeline, method)
 
     def get_status_report(self) -> StatusReport:
-        """Return how the latest batch stands; at any time, from any thread.
+        """Return how the latest batch stands, at any time.
 
         Returns:
             The figures; ``str()`` of it is a table to read.
@@ -387,7 +391,7 @@ class AIProcessingPipeline:
         failed = [
             {"url": item.url, "stage": item.stage, "code": item.code, "error_type": item.error_type,
              "error": item.error, "hint": item.hint, "retry_count": item.retry_count}
-            for item in self._batch.failures
+            for item in self._batch.failures[:_SHOWN_FAILURES]
         ]  # fmt: skip
         figures = self._batch.figures.as_dict()
         values = figures | {

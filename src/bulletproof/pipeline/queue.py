@@ -134,11 +134,6 @@ class WorkQueue(Generic[T]):
         self._remind(found, found.parked_until)
         self._offer(found, now)
 
-    def parked_until(self, lane: str) -> float:
-        """Return until when a lane is parked; minus infinity when it is not."""
-        found = self._lanes.get(lane)
-        return found.parked_until if found is not None else -math.inf
-
     def narrow(self, lane: str) -> None:
         """Let only one of a lane run at the same time, until ``widen``."""
         self._lane(lane).limit = 1

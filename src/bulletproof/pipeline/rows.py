@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 
+from bulletproof.errors import NotFoundError
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.batching import Batcher
 from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
@@ -31,7 +32,7 @@ class Rows:
         ready: Items that are worth a transaction.
         linger: Seconds that the first of them waits for so many.
 
-    ``stopped`` are the batches that were found paused, cancelled or complete when an item was saved.
+    ``stopped`` are the batches that were found paused, cancelled, complete or deleted when an item was saved.
     """
 
     def __init__(self, store: BatchStore, *, ready: int = 1, linger: float = 0.0) -> None:
@@ -69,7 +70,12 @@ class Rows:
         )  # fmt: skip
         if status is ProcessingStatus.SUCCESS:
             row.code = row.error = row.hint = None
-        if await self._batcher.submit((key.batch_id, row)) not in GOES_ON:
+        try:
+            goes_on = await self._batcher.submit((key.batch_id, row)) in GOES_ON
+        except NotFoundError:
+            self.stopped.add(key.batch_id)
+            raise
+        if not goes_on:
             self.stopped.add(key.batch_id)
 
     async def open_items(
