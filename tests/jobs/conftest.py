@@ -57,7 +57,7 @@ async def executor_of(place: Address) -> AsyncIterator[Callable[..., Any]]:
         async def no_sweep() -> None: ...
 
         tables = JobTables(place)
-        settings: dict[str, Any] = {"queues": {"work": 4}, "sweep": no_sweep, "tick": 0.2}
+        settings: dict[str, Any] = {"queues": {"work": (4, 0.2)}, "sweep": no_sweep, "tick": 0.2}
         executor = Executor(tables, leases_of(place), {"work": work}, **(settings | more))
         made.append((executor, tables))
         await executor.start()

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,10 @@ async def test_every_item_of_a_batch_is_done_once(jobs_of: Any, web: Any) -> Non
     assert len(web.hits) == 35
     items = await jobs.store.items(batch.id, limit=100)
     assert all(item.result["score"] == 0.5 for item in items if item.status == "success")
-
-    async def tidied() -> bool:
-        return len(await jobs.tables.find(workflow_id_prefix=batch.id)) <= 1
-
-    await asyncio.sleep(0.1)
-    assert await tidied()
+    await asyncio.sleep(0.3)
+    assert len(await jobs.tables.find(workflow_id_prefix=batch.id)) == 4
+    await jobs.tables.forget_ended(before=datetime.now(UTC) + timedelta(days=1))
+    assert await jobs.tables.find(workflow_id_prefix=batch.id) == []
 
 
 async def test_the_same_key_finds_the_same_batch_and_does_nothing_twice(jobs_of: Any, web: Any) -> None:

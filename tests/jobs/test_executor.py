@@ -21,7 +21,7 @@ async def test_every_job_is_done_in_the_order_of_priorities(executor_of: Any, un
     async def work(number: int) -> None:
         done.append(number)
 
-    executor, tables = await executor_of(work, queues={"work": 1}, ready=False)
+    executor, tables = await executor_of(work, queues={"work": (1, 0.2)}, ready=False)
     await executor.ready()
     await tables.enqueue(jobs(6))
     await tables.enqueue(jobs(6))  # the same ids: nothing new
@@ -47,7 +47,7 @@ async def test_a_job_that_fails_is_tried_again_and_never_given_up(
         await asyncio.sleep(0.01)
 
     with caplog.at_level(logging.WARNING):
-        _, tables = await executor_of(work, sleep=sleep)
+        _, tables = await executor_of(work, pause=sleep)
         await tables.enqueue(jobs(2))
 
         async def over() -> bool:

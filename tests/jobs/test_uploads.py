@@ -102,7 +102,7 @@ async def test_an_upload_whose_process_died_is_done_by_the_next(uploads_of: Any,
 
 async def test_an_upload_without_a_job_is_found(uploads_of: Any, until: Any, monkeypatch: Any) -> None:
     uploads, jobs, _ = await uploads_of(begin=False)
-    monkeypatch.setattr("bulletproof.jobs.uploads._UNQUEUED", uploads._now() - uploads._now())
+    monkeypatch.setattr("bulletproof.jobs.uploads._UNQUEUED", 0.0)
 
     async def down(_: Any) -> None:
         raise StoreError("gone")

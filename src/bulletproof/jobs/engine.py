@@ -19,7 +19,7 @@ the present state. Items, results and lists of batches are read from ``jobs.stor
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,6 @@ from bulletproof.store.batch_records import FINISHED
 from bulletproof.store.tables import batches
 
 CHUNKS, WAITING = "batches", "waiting"
-_CHUNKS_AT_ONCE, _UPLOADS_AT_ONCE = 4, 2
 _WAITING_AT_ONCE = 500  # chunks of which nothing is left but items that wait
 _PRIORITIES = range(1, 11)
 _DEFAULT_PRIORITY = 5
@@ -49,6 +48,7 @@ _SPAN = 2**24  # chunks of a batch that have a priority of their own
 _EVENT_SECONDS, _QUIET_EVENT_SECONDS = 0.5, 5.0
 _IDLE_SECONDS = 30.0
 _MAX_BATCHES = 1000
+_TIDY_EVERY, _ENDED_KEPT = timedelta(minutes=1), timedelta(days=1)
 _log = logging.getLogger("bulletproof.jobs")
 
 
@@ -89,13 +89,14 @@ class BatchJobs:
         self._pipeline: AIProcessingPipeline | None = None
         self._using = 0
         self._idle: asyncio.TimerHandle | None = None
+        self._tidy_at = now()
         self._ending = asyncio.Event()
         self.uploads = uploads
         handlers: dict[str, Handler] = {"chunk": self._chunk}
-        queues = {CHUNKS: _CHUNKS_AT_ONCE, WAITING: _WAITING_AT_ONCE}
+        queues = {CHUNKS: (4, 0.25), WAITING: (_WAITING_AT_ONCE, 1.0)}
         if uploads is not None:
             uploads.tables = self.tables
-            handlers[KIND], queues[KIND] = uploads.run, _UPLOADS_AT_ONCE
+            handlers[KIND], queues[KIND] = uploads.run, (2, 0.5)
         self.executor = Executor(
             self.tables,
             leases_of(store.access.address),
@@ -275,12 +276,16 @@ class BatchJobs:
     async def _sweep(self) -> None:
         for status in ACTIVE:
             for batch in await self.store.batches(status=status, limit=_MAX_BATCHES):
-                if not await self.tables.find(workflow_id_prefix=f"{batch.id}:", status=LIVE, limit=1):
+                if not await self._alive(batch.id):
                     await self._fill(batch)
-                    await self._tidy(batch.id)
-        await self.store.sweep()
         if self.uploads is not None:
-            await self.uploads.sweep()
+            await self.uploads.enqueue_lost()
+        if self._now() >= self._tidy_at:
+            self._tidy_at = self._now() + _TIDY_EVERY
+            await self.store.sweep()
+            if self.uploads is not None:
+                await self.uploads.remove_old()
+            await self.tables.forget_ended(before=self._now() - _ENDED_KEPT)
 
     async def _chunk(self, batch_id: str, chunk: int, turn: int, waiting: bool = False) -> None:
         """Do a job: what is left of a chunk."""
@@ -293,7 +298,6 @@ class BatchJobs:
                 return
             if batch.status in ACTIVE and len(await self._alive(batch_id)) <= 1 and await self.store.finish(batch_id):
                 _log.info("batch %s is complete", batch_id)
-                await self._tidy(batch_id)
         except NotFoundError:
             _log.info("batch %s was deleted; its chunk %d is dropped", batch_id, chunk)
 
@@ -335,12 +339,6 @@ class BatchJobs:
 
     async def _alive(self, batch_id: str) -> list[Any]:
         return await self.tables.find(workflow_id_prefix=f"{batch_id}:", status=LIVE, limit=2)
-
-    async def _tidy(self, batch_id: str) -> None:
-        """Forget the ended jobs of a batch that is complete."""
-        if (await self.store.batch(batch_id)).status in FINISHED:
-            ended = await self.tables.find(workflow_id_prefix=f"{batch_id}:", status="SUCCESS")
-            await self.tables.forget([job.workflow_id for job in ended])
 
     def _breakers(self) -> dict[str, Any]:
         return dict(self._pipeline.get_status_report()["breakers"]) if self._pipeline is not None else {}

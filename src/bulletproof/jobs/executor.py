@@ -11,13 +11,11 @@ from bulletproof.errors import ConfigurationError, classify
 from bulletproof.jobs.lease import Leases, take_slot
 from bulletproof.jobs.system import WORKFLOW, JobTables
 from bulletproof.resilience import Backoff
-from bulletproof.resilience.pausing import Sleep, sleep_async
 
 Handler = Callable[..., Awaitable[None]]
 """Does a job, whatever part of it was done before; an exception means that it has to be tried again."""
 
 TICK_SECONDS = 5.0
-_POLL_SECONDS = 0.2
 _STOP_SECONDS = 20.0
 _LOST_SECONDS = 5.0
 _SWEEPER = "sweep"
@@ -37,10 +35,11 @@ class Executor:
         tables: The tables of the engine.
         leases: The locks.
         handlers: What does a job, for each kind.
-        queues: How many jobs of each queue run here at the same time; without any, nothing is run but for the dead.
+        queues: For each queue, how many of its jobs run here at the same time, and the seconds between two looks into
+            it. Without any, nothing is run but for the dead.
         sweep: Called now and then by one executor of all.
         tick: Seconds between two looks around.
-        sleep: Waits.
+        pause: Waits so many seconds.
         rng: Randomness of the waits.
     """
 
@@ -50,27 +49,21 @@ class Executor:
         leases: Leases,
         handlers: Mapping[str, Handler],
         *,
-        queues: Mapping[str, int],
+        queues: Mapping[str, tuple[int, float]],
         sweep: Callable[[], Awaitable[None]],
         tick: float = TICK_SECONDS,
-        sleep: Sleep = asyncio.sleep,
+        pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
-        self._tables = tables
-        self._leases = leases
-        self._handlers = handlers
-        self._queues = queues
-        self._sweep = sweep
-        self._tick = tick
-        self._sleep = sleep
+        self._tables, self._leases, self._handlers, self._queues = tables, leases, handlers, queues
+        self._sweep, self._tick, self._pause = sweep, tick, pause
         self._rng = rng if rng is not None else random.Random()  # noqa: S311
         self._running: dict[str, asyncio.Task[None]] = {}
         self._missed: dict[str, float] = {}
         self._serving: asyncio.Task[None] | None = None
-        self._started = asyncio.Event()
+        self._started, self._stopping = asyncio.Event(), asyncio.Event()
         self._open = False
         self._drain_seconds = 0.0
-        self.stopping = asyncio.Event()
         self.id: str | None = None
 
     async def start(self) -> None:
@@ -81,9 +74,7 @@ class Executor:
         """
         global _current
         if _current is not None:
-            raise ConfigurationError(
-                "jobs are run by this process already", hint="Use one BatchJobs a process, or close the other first."
-            )
+            raise ConfigurationError("jobs are run by this process already")
         _current = self
         self.loop = asyncio.get_running_loop()
         self._serving = asyncio.create_task(self._serve(), name="bulletproof jobs")
@@ -100,7 +91,7 @@ class Executor:
         """
         global _current
         self._drain_seconds = drain_seconds
-        self.stopping.set()
+        self._stopping.set()
         try:
             if self._serving is not None:
                 await asyncio.wait((self._serving,), timeout=drain_seconds + _STOP_SECONDS)
@@ -113,7 +104,7 @@ class Executor:
     @property
     def taking(self) -> bool:
         """Whether jobs are to be done here; jobs under way ask it between their parts."""
-        return self._open and not self.stopping.is_set()
+        return self._open and not self._stopping.is_set()
 
     async def work(self, job_id: str, kind: str, args: tuple[Any, ...]) -> None:
         """Do a job; does not return before it is done, nor when it is to be handed back."""
@@ -121,44 +112,31 @@ class Executor:
         if self.taking and task is not None:
             self._running[job_id] = task
             try:
-                await self._persist(job_id, kind, args)
+                await self._persist(lambda: self._handlers[kind](*args), f"job {job_id}", logging.WARNING)
             finally:
                 self._running.pop(job_id, None)
             if self.taking:
                 return
         await asyncio.Event().wait()  # until the engine is stopped, which leaves the job as it is: under way
 
-    async def _persist(self, job_id: str, kind: str, args: tuple[Any, ...]) -> None:
+    async def _persist(self, work: Callable[[], Awaitable[None]], name: str, level: int) -> None:
+        """Do something until it succeeds: no failure of ours may end a job that is not done."""
         failures = 0
-        while self.taking:
+        while not self._stopping.is_set():
             try:
-                await self._handlers[kind](*args)
-                break
-            except Exception as error:  # noqa: BLE001 -- no failure of ours may end a job that is not done
+                return await work()
+            except Exception as error:  # noqa: BLE001 -- classified and told
                 diagnosis = classify(error)
                 wait = max(_BACKOFF.wait(failures, 0.0, self._rng.random), diagnosis.retry_after or 0)
+                extra = {"code": diagnosis.code, "hint": diagnosis.hint}
+                _log.log(level, "%s: tried again in %.0f s: %s", name, wait, diagnosis.details, extra=extra)
                 failures += 1
-                _log.warning(
-                    "job %s is tried again in %.0f s: %s", job_id, wait, diagnosis.details,
-                    extra={"code": diagnosis.code, "hint": diagnosis.hint},
-                )  # fmt: skip
-                await self._pause(wait)
+                await self._wait(wait)
+        return None
 
     async def _serve(self) -> None:
-        failures = 0
-        while not self.stopping.is_set():
-            try:
-                await self._session()
-                failures = 0
-            except Exception as error:  # noqa: BLE001 -- whatever it was, jobs have to be taken again
-                diagnosis = classify(error)
-                wait = _BACKOFF.wait(failures, 0.0, self._rng.random)
-                failures += 1
-                _log.error(
-                    "no jobs are taken here for %.0f s: %s", wait, diagnosis.details,
-                    extra={"code": diagnosis.code, "hint": diagnosis.hint},
-                )  # fmt: skip
-                await self._pause(wait)
+        while not self._stopping.is_set():
+            await self._persist(self._session, "taking jobs", logging.ERROR)
 
     async def _session(self) -> None:
         """Serve under one lease, until it is lost or all ends."""
@@ -172,7 +150,7 @@ class Executor:
                 _log.info("jobs are taken by %s", self.id)
                 while await self._leases.holds(slot) and self.taking:
                     await self._look_around()
-                    await self._pause(self._tick * (0.8 + 0.4 * self._rng.random()))
+                    await self._wait(self._tick * (0.8 + 0.4 * self._rng.random()))
                 if self.taking:
                     _log.warning("%s lost its lease: others take up what it had under way", self.id)
                 elif self._running:
@@ -202,10 +180,7 @@ class Executor:
         """Find jobs that nobody does any more."""
         try:
             for executor_id in {job.executor_id for job in await self._tables.find(status="PENDING")}:
-                if executor_id == self.id:
-                    await self._find_own()
-                else:
-                    await self._take_up_from(executor_id)
+                await (self._find_own() if executor_id == self.id else self._take_up_from(executor_id))
             if await self._leases.take(_SWEEPER):
                 try:
                     await self._sweep()
@@ -237,14 +212,13 @@ class Executor:
     async def _pending(self, executor_id: str | None) -> list[Any]:
         return await self._tables.find(status="PENDING", executor_id=executor_id)
 
-    async def _pause(self, seconds: float) -> None:
-        waiting = asyncio.ensure_future(sleep_async(seconds, self._sleep))
-        stop = asyncio.ensure_future(self.stopping.wait())
+    async def _wait(self, seconds: float) -> None:
+        waits = [asyncio.ensure_future(self._pause(seconds)), asyncio.ensure_future(self._stopping.wait())]
         try:
-            await asyncio.wait((waiting, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            stop.cancel()
+            for one in waits:
+                one.cancel()
 
 
 @cache
@@ -259,22 +233,19 @@ def _register() -> None:
             await asyncio.Event().wait()
         else:
             # Back to the loop of the process, where its connections are.
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(executor.work(job_id, kind, args), executor.loop)
-            )
+            done = asyncio.run_coroutine_threadsafe(executor.work(job_id, kind, args), executor.loop)
+            await asyncio.wrap_future(done)
 
 
-def _launch(tables: JobTables, executor_id: str, queues: Mapping[str, int]) -> None:
+def _launch(tables: JobTables, executor_id: str, queues: Mapping[str, tuple[int, float]]) -> None:
     from dbos import DBOS
 
     _register()
     DBOS(config=tables.config(executor_id))
     DBOS.listen_queues(list(queues))
     DBOS.launch()
-    for name, concurrency in queues.items():
-        DBOS.register_queue(
-            name, worker_concurrency=concurrency, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
-        )
+    for name, (at_once, seconds) in queues.items():
+        DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=seconds, on_conflict="always_update")
 
 
 def _destroy() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -23,6 +24,8 @@ APPLICATION = "bulletproof"
 JOB_SCHEMA = "1"
 WORKFLOW = "bulletproof.work"
 LIVE = ["ENQUEUED", "PENDING"]
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED"]
+_PIECE = 5000
 SCHEMA = "bulletproof_jobs"
 _FILE = "jobs.db"
 _POOL = 6
@@ -143,12 +146,18 @@ class JobTables:
         await self.run("take up jobs in", work)
 
     async def forget(self, ids: Sequence[str]) -> None:
-        """Remove jobs that have ended.
+        """Remove jobs, none of which is under way.
 
         Raises:
             StoreError: The database cannot be used.
         """
-        await self.run("remove jobs from", lambda: self._client.delete_workflows(list(ids)))
+        if ids:
+            await self.run("remove jobs from", lambda: self._client.delete_workflows(list(ids)))
+
+    async def forget_ended(self, *, before: datetime) -> None:
+        """Remove jobs that ended before a moment; see ``forget``."""
+        ended = await self.find(status=_ENDED, completed_before=before.isoformat(), limit=_PIECE)
+        await self.forget([job.workflow_id for job in ended])
 
     async def run(self, doing: str, work: Callable[[], T]) -> T:
         """Do something blocking with the database, in a thread.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +14,7 @@ from bulletproof.processor import AIDataProcessor, ProcessOptions, error_answer
 KIND = "upload"
 _PIECE = 2**20
 _TRIES, _DEATHS = 4, 20
-_KEPT = timedelta(days=7)
-_RECEIVING = timedelta(hours=1)
-_UNQUEUED = timedelta(seconds=10)
+_KEPT, _RECEIVING, _UNQUEUED = 7 * 86400.0, 3600.0, 10.0  # seconds
 _LOCK = 0x62756C6C75706C64  # of PostgreSQL's advisory locks; nobody else has this number
 _log = logging.getLogger("bulletproof.jobs")
 
@@ -125,21 +123,20 @@ class Uploads:
         await self._set(processing_id, status="failed" if failed else "complete", answer=answer if failed else None)
         await self._run("remove an upload from", sa.delete(_parts).where(_parts.c.processing_id == processing_id))
 
-    async def sweep(self) -> None:
-        """Enqueue what is not, and remove what is of no use any more."""
-        stamp, status = _uploads.c.updated_at, _uploads.c.status
-        now = self._seconds()
-        lost = status.in_(("accepted", "running")) & (stamp < now - _UNQUEUED.total_seconds())
+    async def enqueue_lost(self) -> None:
+        """Enqueue what was kept but not enqueued, as when the process died in between."""
+        lost = _uploads.c.status.in_(("accepted", "running")) & (_uploads.c.updated_at < self._seconds() - _UNQUEUED)
         waiting = await self._run("find uploads in", sa.select(_uploads.c.processing_id).where(lost))
         await self.tables.enqueue(_job(row.processing_id) for row in waiting)
-        old = status.in_(("complete", "failed")) & (stamp < now - _KEPT.total_seconds())
-        old |= (status == "receiving") & (stamp < now - _RECEIVING.total_seconds())
+
+    async def remove_old(self) -> None:
+        """Remove what became of uploads a week ago, and those that were never received to their end."""
+        stamp, status, now = _uploads.c.updated_at, _uploads.c.status, self._seconds()
+        old = status.in_(("complete", "failed")) & (stamp < now - _KEPT)
+        old |= (status == "receiving") & (stamp < now - _RECEIVING)
         gone = sa.select(_uploads.c.processing_id).where(old)
-        await self._run(
-            "sweep uploads in",
-            sa.delete(_parts).where(_parts.c.processing_id.in_(gone)),
-            sa.delete(_uploads).where(old),
-        )
+        parts = sa.delete(_parts).where(_parts.c.processing_id.in_(gone))
+        await self._run("remove old uploads from", parts, sa.delete(_uploads).where(old))
 
     async def part(self, processing_id: str, number: int) -> bytes:
         """Return a part of a file; empty behind the last one."""
