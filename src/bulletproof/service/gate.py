@@ -34,7 +34,7 @@ from bulletproof.service.responses import diagnosis_response
 logger = logging.getLogger("bulletproof.service")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_FORWARDING = frozenset(("forwarded", "x-forwarded-for", "x-real-ip", "via"))
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
 # Where a page of the dashboard sends the file that it hands on to /process.
 _UPLOADS = "/dashboard/_nicegui/client/"
@@ -49,6 +49,7 @@ _DEFAULTS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+_NAMES = frozenset((*_OURS, *(name for name, _ in _DEFAULTS)))
 _END = 256  # last bytes of a body that are kept: a form's closing boundary has to be there
 # Starlette's test client has no network behind it and calls itself by this name.
 _IN_PROCESS = "testclient"
@@ -140,11 +141,11 @@ class Gate:
         if self._keys.wanted:
             return self._caller_by_key(scope, headers)
         reason = None
-        if any(name in headers for name in _FORWARDING):
+        if not _FORWARDING.isdisjoint(headers):
             reason = "this request came through a proxy"
         elif not _is_here(scope.get("client")):
             reason = "this request came from another one"
-        elif any(_is_foreign(name) for name in (headers.get("host", ""), headers.get("origin", ""))):
+        elif _is_foreign(headers.get("host", "")) or _is_foreign(headers.get("origin", "")):
             # A page of somebody else's, in a browser on this machine: cross-site, or by DNS rebinding.
             reason = "this request was made for another host or by its pages"
         if reason is not None:
@@ -292,13 +293,16 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = message.get("headers", ())
+            headers, request_id = message.get("headers", ()), (b"x-request-id", self.request_id.encode())
             names = {name for name, _ in headers}
-            message["headers"] = [
-                *((name, value) for name, value in headers if name not in _OURS),
-                (b"x-request-id", self.request_id.encode()),
-                *(default for default in _DEFAULTS if default[0] not in names),
-            ]
+            if names.isdisjoint(_NAMES):
+                message["headers"] = [*headers, request_id, *_DEFAULTS]
+            else:
+                message["headers"] = [
+                    *((name, value) for name, value in headers if name not in _OURS),
+                    request_id,
+                    *(default for default in _DEFAULTS if default[0] in _OURS or default[0] not in names),
+                ]
             if self.metered:
                 standing = self.gate.meter.headers(self.subject)
                 message["headers"] += [(name.lower().encode(), value.encode()) for name, value in standing.items()]
