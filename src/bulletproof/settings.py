@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         None,
         description="File of the keys made by `bulletproof keys create`; keys.json in the data folder when not set.",
     )
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names by which the service may be addressed, such as `ai.example.com` or `*.example.com`, "
+        "separated by commas; requests for other hosts get 400. Any when not set.",
+    )
 
     # Not read from OPENAI_API_KEY: texts must not leave the machine because of a variable meant for something else.
     llm_base_url: str | None = Field(
@@ -154,7 +159,7 @@ class Settings(BaseSettings):
         False, description="Whether to send OpenTelemetry traces and metrics; the OTEL_* variables say where to."
     )
 
-    @field_validator("api_keys", "fetch_allow_hosts", "fetch_allow_ports", mode="before")
+    @field_validator("api_keys", "trusted_hosts", "fetch_allow_hosts", "fetch_allow_ports", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
