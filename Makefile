@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser test-heavy lint format audit sbom bench classify-table lock clean
+.PHONY: help demo serve test test-browser test-heavy lint format audit sbom bench classify-table fuzz lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -52,6 +52,9 @@ sbom: $(VENV)/.audit $(VENV)/.app ## Write the bill of materials of the installe
 bench: $(VENV)/.bench ## Run the benchmarks and write benchmarks/results/ (ARGS="process resilience" for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## Fuzz all that reads untrusted input, for an hour in all (ARGS="json csv --seconds 60" for less)
+	@$(BIN)/python -m fuzz $(ARGS)
+
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write requirements/*.lock
 	@$(BIN)/python requirements/lock.py
 
@@ -89,6 +92,12 @@ $(VENV)/.audit: requirements/audit.lock | $(BIN)/python
 	@echo "Installing the audit tools into $(VENV)/audit (once) ..."
 	@$(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/audit.lock
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.lock $(VENV)/.app
+	@echo "Installing the fuzzer into $(VENV)/fuzz (once) ..."
+	@rm -rf $(VENV)/fuzz
+	@$(PIP) install --no-deps --require-hashes -r requirements/fuzz.lock --target $(VENV)/fuzz
 	@touch $@
 
 $(VENV)/heavy/.installed: requirements/heavy.lock requirements/dev.lock requirements/app.lock pyproject.toml | $(BIN)/python

@@ -2,7 +2,7 @@
 
 ``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
 ``bench.lock`` the peers that the benchmarks measure; all three can live in one environment. Environments of their own:
-``serving.lock``, since the model servers measured beside ours ask for other versions, and ``heavy.lock``, which goes
+``serving.lock``, since the model servers measured beside ours ask for other versions, ``fuzz.lock``, and ``heavy.lock``, which goes
 on top of ``app.lock`` and ``dev.lock`` and takes gigabytes.
 """
 
@@ -34,4 +34,5 @@ if __name__ == "__main__":
     compile_lock("heavy.lock", "--group", "heavy", "--constraint", "requirements/dev.lock")
     compile_lock("serving.lock", "--group", f"{PROJECT}:serving")
     compile_lock("audit.lock", "--group", f"{PROJECT}:audit")
+    compile_lock("fuzz.lock", "--group", f"{PROJECT}:fuzz")
     sys.stdout.write("requirements/*.lock are up to date\n")
