@@ -22,7 +22,8 @@ from bulletproof.resilience import AIServiceCircuitBreaker, BreakerRegistry, Cir
 Stage = Callable[[ProcessingItem, Carried], Awaitable[str | None]]
 NEXT = dict(zip(STAGES, (*STAGES[1:], DONE), strict=True))
 _DOWNLOAD = STAGES[0]
-_TROUBLED = 1000
+_DOWN, _TROUBLED = 10_000, 1000
+_ANOTHER_OUTAGE = 600.0  # seconds without a sign of the last one
 _ASK_AGAIN = 2.0  # seconds, when nobody says when a service that is down may be asked again
 
 current: ContextVar[ProcessingItem | None] = ContextVar("bulletproof_item", default=None)
@@ -75,7 +76,7 @@ class Runner:
         self._clock = clock
         self._time = time
         self._now = now
-        self._down: dict[str, float] = {}
+        self._down: dict[str, tuple[float, float]] = {}  # since when, and when that was seen last
         self._told: object = None
         self.troubled: dict[str, AIServiceCircuitBreaker] = {}
 
@@ -267,7 +268,12 @@ class Runner:
 
     def _may_wait(self, lane: str, now: float, error: Exception) -> bool:
         """Tell whether there is hope for a lane that is down."""
-        since = self._down.setdefault(lane, now)
+        since, last = self._down.get(lane, (now, now))
+        if now - last > _ANOTHER_OUTAGE:
+            since = now
+        self._down[lane] = (since, now)
+        if len(self._down) > _DOWN:
+            del self._down[next(iter(self._down))]
         if getattr(error, "state", "") == CircuitState.FORCED_OPEN.value:
             return True
         breaker = self._breakers.get(lane)
@@ -277,9 +283,9 @@ class Runner:
 
     def _park(self, lane: str, error: Exception, diagnosis: Diagnosis, now: float) -> None:
         """Start nothing in a lane until it may work again, and then one item to see whether it does."""
-        if lane not in self._down or self._down[lane] == now:
+        since, _ = self._down.setdefault(lane, (now, now))
+        if since == now:
             self._log.warning("%s is down (%s): its items wait", lane, diagnosis.code)
-        self._down.setdefault(lane, now)
         self._queue.narrow(lane)
         probing = getattr(error, "state", "") == CircuitState.HALF_OPEN.value and self._queue.running(lane) > 1
         if not probing:  # else the lane goes on as soon as the probe is back
