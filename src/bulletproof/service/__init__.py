@@ -1,5 +1,6 @@
 """The HTTP service; ``bulletproof.service:app`` is the ASGI app."""
 
+import gc
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,11 @@ __all__ = ["app", "create_app"]
 def _app() -> "FastAPI":
     settings = load_settings()
     configure_logs(settings)
-    return create_app(settings)
+    app = create_app(settings)
+    # What is there now stays: the garbage collector need not look at all of it again and again between requests.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def __getattr__(name: str) -> Any:
