@@ -13,7 +13,7 @@ from bulletproof.store.database import Database
 from bulletproof.store.failures import damaged
 
 VERSION_TABLE = "bulletproof_version"
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration."""
 
 _FOLDER = Path(__file__).with_name("migrations")

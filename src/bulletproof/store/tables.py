@@ -179,3 +179,36 @@ usage = sa.Table(
     sa.Column("amount", sa.Double, nullable=False),
     sa.Index(None, "ends"),
 )
+
+kept_functions = sa.Table(
+    "kept_functions",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+    sa.Column("done", sa.BigInteger, nullable=False),
+    sa.Column("expired", sa.BigInteger, nullable=False),
+    sa.Column("dropped", sa.BigInteger, nullable=False),
+)
+
+kept_calls = sa.Table(
+    "kept_calls",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("kept_id", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("arguments", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("kept_at", sa.Double, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("expires", sa.Double),
+    sa.Column("claim", sa.Text),
+    sa.Column("claimed_until", sa.Double, nullable=False),
+    sa.Index(None, "name", "key", unique=True),
+    sa.Index(None, "name", "state", "id"),
+    sa.Index(None, "expires"),
+)
