@@ -186,3 +186,15 @@ def test_a_model_file_that_was_replaced(serve: Any, board: Any, tmp_path: Any) -
     expect(open_sample(board)).to_contain_text("What to do:")
     # The other models go on.
     assert httpx.post(f"{address}/predict", json={"input_data": good["input_data"]}).status_code == 200
+
+
+def test_downloads_that_are_too_slow(serve: Any, board: Any, web: Any) -> None:
+    address = serve(fetch_allow_hosts="127.0.0.1", fetch_timeout="1").address
+    board.open(f"{address}/dashboard/").live()
+    asked = {"urls": [web.url("/drip"), web.url("/page/1")], "max_retries": 0}
+    place = httpx.post(f"{address}/batches", json=asked).headers["Location"]
+    board.sees("Most frequent errors", "download", "service_timeout")
+    expect(open_sample(board)).to_contain_text("What to do:")
+    httpx.get(f"{address}{place}/events", timeout=60)  # ends with the batch
+    report = httpx.get(f"{address}{place}").json()
+    assert (report["success"], report["by_code"]) == (1, {"service_timeout": 1})
