@@ -30,7 +30,7 @@ def test_importing_bulletproof_needs_the_standard_library_alone() -> None:
 
 
 def test_the_core_needs_the_standard_library_alone() -> None:
-    code = "import bulletproof.errors, bulletproof.resilience, bulletproof.monitor"
+    code = "import bulletproof.errors, bulletproof.resilience, bulletproof.monitor, bulletproof.chaos"
     command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {code}"]
     subprocess.run(command, capture_output=True, text=True, check=True)
 
