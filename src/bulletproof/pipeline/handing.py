@@ -98,10 +98,8 @@ def about_page(content: str) -> dict[str, Any]:
     page = getattr(content, "page", None)
     if page is None:
         return {}
-    return {
-        "final_url": page.final_url, "media_type": page.media_type, "bytes": len(page.body),
-        "etag": page.etag, "last_modified": page.last_modified,
-    }  # fmt: skip
+    known = {"final_url": page.final_url, "media_type": page.media_type, "bytes": len(page.body)}
+    return known | {name: value for name, value in page.validators._asdict().items() if value is not None}
 
 
 def about_text(text: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class ProcessingStatus(Enum):
     FAILED = "failed"
     RETRYING = "retrying"
 
+    __hash__ = object.__hash__  # statuses are counted all the time, and Enum's own is slow
+
 
 TERMINAL = frozenset({ProcessingStatus.SUCCESS, ProcessingStatus.FAILED})
 

@@ -170,8 +170,12 @@ class Runner:
         if carried.since is None:
             carried.since = started
         try:
-            async with timeout(self._policies[stage].attempt_timeout):
+            limit = self._policies[stage].attempt_timeout
+            if limit is None:
                 following = await self._stages[stage](item, carried)
+            else:
+                async with timeout(limit):
+                    following = await self._stages[stage](item, carried)
         except BaseException as error:
             if breaker is not None:
                 self._judge(breaker, ticket, error)
