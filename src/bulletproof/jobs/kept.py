@@ -229,10 +229,8 @@ class KeptCalls:
 
     async def aclose(self) -> None:
         """Run nothing any more; what is under way is cancelled and handed back."""
-        tasks, self._tasks, self._loop = list(self._tasks.values()), {}, None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stop()
+        await asyncio.to_thread(self.stop_thread)
         if self._own:
             await self.store.access.aclose()
 
@@ -259,9 +257,10 @@ class KeptCalls:
             found, self._thread = self._thread, None
         if found is not None:
             thread, loop = found
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            asyncio.run_coroutine_threadsafe(self._end(loop), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+            loop.close()
 
     async def run_due(self) -> int:
         """Run what is due now, for programs that look from time to time instead of all the time.
@@ -472,9 +471,16 @@ class KeptCalls:
             loop = self._thread[1]
         Context().run(asyncio.run_coroutine_threadsafe, work, loop).result()
 
-    async def _end(self) -> None:
-        await self.aclose()
-        await self.store.access.aclose()
+    async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is loop:
+            await self._stop()
+        await self.store.access.aclose(everywhere=False)
+
+    async def _stop(self) -> None:
+        tasks, self._tasks, self._loop = list(self._tasks.values()), {}, None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _check(value: Any, place: str) -> None:

@@ -135,11 +135,12 @@ class StoreAccess:
 
         await self._guarded(self._pinging, "reach", attempt)
 
-    async def aclose(self) -> None:
-        """Close all connections. Used again, it opens again."""
-        databases, self._databases = self._databases, {}
-        for loop, database in databases.items():
-            if loop is asyncio.get_running_loop():
+    async def aclose(self, *, everywhere: bool = True) -> None:
+        """Close all connections, or those of the running event loop alone. Used again, it opens again."""
+        here = asyncio.get_running_loop()
+        for loop in list(self._databases) if everywhere else {here} & self._databases.keys():
+            database = self._databases.pop(loop)
+            if loop is here:
                 try:
                     async with timeout(_CLOSE_SECONDS):
                         await database.aclose()

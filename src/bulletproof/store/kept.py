@@ -96,19 +96,21 @@ class KeptStore:
         insert = insert_into(calls, self.access.address.kind).on_conflict_do_nothing().returning(calls.c.kept_id)
         same = calls.c.kept_id == new if key is None else (calls.c.name == name) & (calls.c.key == key)
 
-        async def work(connection: AsyncConnection) -> str:
+        async def work(connection: AsyncConnection) -> str | None:
             count = await self._lock(connection, name)
-            if await connection.scalar(insert.values(row)) is None:
-                # It lives on as if it were new: one whose time was over, or that failed, must not take this one along.
-                again = {name: row[name] for name in ("state", "code", "error", "expires")}
-                await connection.execute(sa.update(calls).where(same).values(again))
-                return str(await connection.scalar(sa.select(calls.c.kept_id).where(same)))
-            if count.kept - count.done - count.expired - count.dropped >= limit:
-                raise OverloadedError(f"{limit:,} calls of {name} are kept already")
-            await self._count(connection, name, kept=1)
-            return new
+            full = count.kept - count.done - count.expired - count.dropped >= limit
+            if not full and await connection.scalar(insert.values(row)) is not None:
+                await self._count(connection, name, kept=1)
+                return new
+            # It lives on as if it were new: one whose time was over, or that failed, must not take this one along.
+            again = {name: row[name] for name in ("state", "code", "error", "expires")}
+            there = await connection.execute(sa.update(calls).where(same).values(again).returning(calls.c.kept_id))
+            return there.scalar()
 
-        return await self.access.write("keep a call in", work)
+        kept_id = await self.access.write("keep a call in", work)
+        if kept_id is None:
+            raise OverloadedError(f"{limit:,} calls of {name} are kept already")
+        return kept_id
 
     async def claim(
         self, name: str, claim: str, *, until: float, spacing: float, ordered: bool
