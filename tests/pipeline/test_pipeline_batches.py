@@ -228,3 +228,11 @@ async def test_what_waits_is_kept_within_bounds_by_holding_back_downloads(
 def test_nonsense_is_refused_at_once(value: Any) -> None:
     with pytest.raises(ValueError, match="max_concurrent must be a whole number of at least 1"):
         AIProcessingPipeline(max_concurrent=value)
+
+
+async def test_hosts_of_the_settings_may_be_fetched_too(web: Site, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", fetch_allow_hosts=(web.name,))
+    assert (await AIProcessingPipeline(settings=settings).process_batch([web.url("/text")]))["success"] == 1
+    settings = Settings(data_dir=tmp_path / "data")
+    report = await AIProcessingPipeline(settings=settings).process_batch([web.url("/text")])
+    assert report["by_code"] == {"blocked_url": 1}
