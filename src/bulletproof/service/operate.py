@@ -19,6 +19,9 @@ router = APIRouter(tags=["operation"])
 
 _SAMPLES = 20
 _REMEMBERED = 1000
+ASKED_BY = Annotated[
+    str | None, Header(max_length=100, description="Any value; needed unless the content type is JSON.")
+]
 _ERROR_TYPES = Literal["validation_error", "resource_error", "model_error", "external_service_error"]
 
 
@@ -40,16 +43,14 @@ async def steer_breaker(
             "reports when it would have opened; enable ends these three; reset closes it as if new."
         ),
     ],
-    x_requested_with: Annotated[
-        str | None, Header(max_length=100, description="Any value; needed unless the content type is JSON.")
-    ] = None,
+    x_requested_with: ASKED_BY = None,
 ) -> Response:
     """Act on one breaker and return its new figures; the other processes follow within a second.
 
     The request needs a JSON content type or the header X-Requested-With. A page of another site can make a browser
     send a form here, but neither of these without asking first, which the service never allows.
     """
-    _refuse_other_sites(request, x_requested_with)
+    refuse_other_sites(request, x_requested_with)
     breaker = all_breakers(services_of(request)).get(name)
     if breaker is None:
         raise NotFoundError(f"there is no breaker {name!r:.80}", hint="GET /breakers names those there are.")
@@ -106,7 +107,8 @@ def _shown(run: dict[str, Any]) -> dict[str, Any]:
     return run | {"results": f"/results/{run['processing_id']}"}
 
 
-def _refuse_other_sites(request: Request, x_requested_with: str | None) -> None:
+def refuse_other_sites(request: Request, x_requested_with: str | None) -> None:
+    """Raise ``AccessDeniedError`` for a request that a page of another site could make a browser send."""
     headers = request.headers
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     asked = bool(x_requested_with) or content_type == "application/json"
@@ -114,7 +116,7 @@ def _refuse_other_sites(request: Request, x_requested_with: str | None) -> None:
     if asked and headers.get("sec-fetch-site", "none") in ("none", "same-origin") and _is_own_page(request):
         return
     raise AccessDeniedError(
-        "a breaker is not steered by a request that a page of another site could make a browser send",
+        "nothing is changed by a request that a page of another site could make a browser send",
         code="forbidden",
         hint="Send the header X-Requested-With: bulletproof, or Content-Type: application/json.",
     )

@@ -1,5 +1,6 @@
 """The shapes of requests and answers, as the OpenAPI description shows them."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -200,6 +201,36 @@ class Breaker(BaseModel):
 
     status: Literal["success"] = "success"
     breaker: dict[str, Any]
+
+
+class KeptCallState(BaseModel):
+    """A call that failed on the way out and is run again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    function: str
+    state: Literal["waiting", "running", "failed", "expired"]
+    code: str = Field(description="Of the last error.")
+    attempts: int = Field(description="How often it was run again.")
+    due: datetime | None = Field(description="When it is run again at the earliest; null: as soon as possible.")
+    digest: str = Field(description="First digits of the SHA-256 of the arguments.")
+
+
+class Kept(BaseModel):
+    """The calls that are kept, and for each function how many there were so far and what became of them."""
+
+    status: Literal["success"] = "success"
+    calls: list[KeptCallState]
+    functions: dict[str, dict[str, int]]
+
+
+class KeptChange(BaseModel):
+    """What was done with a kept call."""
+
+    status: Literal["success"] = "success"
+    kept_id: str
+    changed: Literal["retry", "dropped"]
 
 
 class ErrorSample(BaseModel):

@@ -22,7 +22,7 @@ from bulletproof.models import LoadedModels, ModelRegistry, ModelServer, open_ru
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience.shared import SharedState
-from bulletproof.service import batches, docs, health, inference, operate, predict, process, results
+from bulletproof.service import batches, docs, health, inference, kept, operate, predict, process, results
 from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import LOCAL, Gate
@@ -186,6 +186,7 @@ def create_app(
         results.router,
         health.router,
         operate.router,
+        kept.router,
     ):
         app.include_router(router)
     docs.add_pages(app)
