@@ -99,7 +99,7 @@ def _once(name: str, folder: Path, inputs: Path, seed: int, seconds: int) -> sub
         f"-timeout={_HANG_SECONDS}", f"-rss_limit_mb={_MEMORY_MIB}", f"-artifact_prefix={folder}/", "-verbosity=0",
         str(inputs), str(HERE / "corpus" / name),
     ]  # fmt: skip
-    path = os.pathsep.join([str(ROOT / ".venv" / "fuzz"), str(ROOT)])
+    path = os.pathsep.join(map(str, (ROOT / ".venv" / "fuzz", ROOT, ROOT / "src")))
     return subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True, text=True,
         errors="replace",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from starlette.requests import Request
 
-from bulletproof.errors import CODES, AIError, ConfigurationError, ModelLoadError
+from bulletproof.errors import AIError, ConfigurationError, InputValidationError, ModelLoadError
 from bulletproof.models.files import read_version
 from bulletproof.models.manifest import Feature, InputSchema, Manifest
 from bulletproof.models.schema import RowReader
@@ -127,4 +127,4 @@ def form(data: bytes) -> None:
         assert all(-1 <= result["score"] <= 1 for result in answer["results"])
         return
     assert (answer["status"], answer["error_type"]) == ("error", "validation_error")
-    assert answer["code"] in CODES
+    raise InputValidationError(answer["details"], code=answer["code"])  # whose code has to be one of ours

@@ -152,3 +152,31 @@ def test_the_command_makes_lists_and_revokes_keys(tmp_path: Path, monkeypatch: p
 def test_every_scope_has_a_meaning_in_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
     assert [scope for scope in SCOPES if f"`{scope}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("digest", 5),
+        ("digest", "é" * 64),
+        ("digest", "0" * 63),
+        ("scopes", "read"),
+        ("scopes", ["fly"]),
+        ("revoked", "no"),
+        ("expires", "2030-01-01T00:00:00"),
+        ("more", 1),
+    ],
+)
+def test_a_key_file_with_a_wrong_value_is_refused_as_a_whole(path: Path, field: str, value: object) -> None:
+    create_key(path, "shop")
+    body = json.loads(path.read_text())
+    body["keys"][0][field] = value
+    path.write_text(json.dumps(body))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        KeyRing((), path)
+
+
+def test_a_key_file_nested_without_end_is_refused(path: Path) -> None:
+    path.write_bytes(b'{"keys":' + b"[" * 100_000)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        KeyRing((), path)

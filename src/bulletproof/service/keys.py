@@ -13,12 +13,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bulletproof.errors import AccessDeniedError, ConfigurationError, InputValidationError
+from bulletproof.models.files import problems_of
 from bulletproof.settings import Settings
 
-SCOPES = ("process", "predict", "batches", "read", "operate")
+Scope = Literal["process", "predict", "batches", "read", "operate"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 """What a key may be for: send files, ask models, run batches, read what there is, steer."""
 
 WORK = ("process", "predict", "batches")
@@ -45,11 +49,13 @@ class Key:
     """
 
     name: str
-    digest: str
-    scopes: tuple[str, ...] = SCOPES
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...] = SCOPES
     created: str = ""
     expires: str | None = None
     revoked: bool = False
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     @property
     def owner(self) -> str:
@@ -59,6 +65,12 @@ class Key:
     def expired(self, now: datetime) -> bool:
         """Tell whether its time is over."""
         return self.expires is not None and datetime.fromisoformat(self.expires) <= now
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    keys: list[Key]
 
 
 class KeyRing:
@@ -158,15 +170,15 @@ def read_keys(path: Path) -> list[Key]:
         ConfigurationError: It cannot be read.
     """
     try:
-        rows = json.loads(path.read_bytes())["keys"]
-        keys = [Key(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
+        keys = _File.model_validate_json(path.read_bytes()).keys
         for key in keys:
             key.expired(datetime.now(UTC))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, UnicodeError) as error:
+    except (OSError, ValueError, TypeError) as error:
+        why = problems_of(error) if isinstance(error, ValidationError) else type(error).__name__
         raise ConfigurationError(
-            f"the key file {path} cannot be read: {type(error).__name__}",
+            f"the key file {path} cannot be read: {why}",
             hint="Restore it, or move it away and make new keys with 'bulletproof keys create'.",
         ) from error
     return keys
