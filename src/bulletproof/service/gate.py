@@ -27,6 +27,7 @@ from bulletproof.errors import (
     OverloadedError,
     classify,
 )
+from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import SCOPES, WORK, KeyRing, scope_of
 from bulletproof.service.quota import Meter
 from bulletproof.service.responses import diagnosis_response
@@ -83,6 +84,7 @@ class Gate:
         app: The app behind.
         keys: Keys that may use the service; without any, only this machine may.
         meter: Says whether a caller has used up what it may.
+        hosts: Names by which the service may be addressed.
         check_room: Called before an upload is read; raises when there is no room for it.
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
@@ -97,6 +99,7 @@ class Gate:
         *,
         keys: KeyRing,
         meter: Meter,
+        hosts: TrustedHosts = TrustedHosts(()),  # noqa: B008 -- it never changes
         check_room: Callable[[], None] = lambda: None,
         max_body: dict[str, int],
         body_seconds: float = 300.0,
@@ -107,6 +110,7 @@ class Gate:
         self.app = app
         self._keys = keys
         self.meter = meter
+        self._hosts = hosts
         self.check_room = check_room
         self._max_body = max_body
         self.body_seconds = body_seconds
@@ -128,7 +132,7 @@ class Gate:
         """Only the dashboard has websockets; it has a guard of its own, who asks for the session."""
         try:
             self.caller(scope, _headers_of(scope))
-        except AccessDeniedError:
+        except InputValidationError:
             return False
         return str(scope["path"]).startswith("/dashboard/")
 
@@ -136,8 +140,10 @@ class Gate:
         """Say who sends the request.
 
         Raises:
+            InputValidationError: The request was made for another host.
             AccessDeniedError: It may not use the service.
         """
+        self._hosts.check(scope["path"], headers)
         if self._keys.wanted:
             return self._caller_by_key(scope, headers)
         reason = None

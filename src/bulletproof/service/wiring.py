@@ -26,6 +26,7 @@ from bulletproof.service import batches, docs, health, inference, kept, operate,
 from bulletproof.service.access import form_problem
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.gate import LOCAL, Gate
+from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
@@ -208,6 +209,7 @@ def create_app(
         Gate,
         keys=keys,
         meter=services.meter,
+        hosts=TrustedHosts(settings.trusted_hosts),
         check_room=Watermarks(
             settings.data_dir,
             min_memory=settings.min_free_memory_bytes,
