@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -317,38 +318,119 @@ async def test_a_file_locked_for_long_is_a_passing_error(folder: Path, patient: 
     await store.add_chunk("r1", helper.rows(1, 3))
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"this is not a database, it is a letter" * 200, b"SQLite format 3\0" + b"x" * 9000]
-)
-async def test_a_file_that_is_no_database_is_left_as_it_is(
-    folder: Path, patient: Make, helper: Any, garbage: bytes
+GARBAGE = [b"this is not a database, it is a letter" * 200, b"SQLite format 3\0" + b"x" * 9000]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+async def test_a_file_that_is_no_database_is_moved_aside_and_said(
+    folder: Path, patient: Make, helper: Any, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.mkdir()
     file = folder / "results.db"
     file.write_bytes(garbage)
     store = patient(data_dir=folder)
+    with pytest.raises(StoreError, match="damaged") as caught:
+        await helper.begin(store, "r1")
+    assert caught.value.code == "database_unavailable"
+    (aside,) = folder.glob("results.db.corrupt-*Z")
+    assert aside.read_bytes() == garbage
+    assert str(aside) in str(caught.value)
+    assert ".recover" in (caught.value.hint or "")
+    assert [record.levelname for record in caplog.records if str(aside) in record.getMessage()] == ["ERROR"]
+    # From then on results are kept again, and it stays known until somebody has seen to it.
+    await helper.store(store, "r2", helper.rows(1, 3))
+    assert len(await store.get_results("r2")) == 2
+    assert "begun anew" in caplog.text
+    assert str(aside) in str(store.access.left_aside())
+    aside.unlink()
+    assert store.access.left_aside() is None
+
+
+async def test_a_file_that_the_user_named_and_that_is_somebody_elses_is_left_as_it_is(
+    folder: Path, patient: Make, helper: Any
+) -> None:
+    folder.mkdir()
+    file = folder / "letter.txt"
+    file.write_bytes(GARBAGE[0])
+    store = patient(url=f"sqlite:///{file}")
     for _ in range(2):
-        with pytest.raises(StoreError, match="damaged") as caught:
+        with pytest.raises(StoreError, match="Nothing was changed") as caught:
             await helper.begin(store, "r1")
     assert caught.value.retryable is False
-    assert str(file) in (caught.value.hint or "")
     assert "backup" in (caught.value.hint or "")
-    assert file.read_bytes() == garbage
+    assert [path.name for path in folder.iterdir()] == ["letter.txt"]
+    assert file.read_bytes() == GARBAGE[0]
+
+
+async def test_a_bad_disk_is_not_filled_with_damaged_files(folder: Path, patient: Make, helper: Any) -> None:
+    store = patient(data_dir=folder)
+    for _ in range(3):
+        await helper.store(store, uuid4().hex, helper.rows(1, 3))
+        await store.aclose()
+        (folder / "results.db").write_bytes(GARBAGE[0])
+        with pytest.raises(StoreError, match="moved aside"):
+            await store.open()
+    (folder / "results.db").write_bytes(GARBAGE[0])
+    with pytest.raises(StoreError, match="Nothing was changed"):
+        await patient(data_dir=folder).open()
+    assert (folder / "results.db").read_bytes() == GARBAGE[0]
+
+
+def spoil(file: Path) -> bytes:
+    """Overwrite the middle of a file, as a dying disk does, and return what it is then."""
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 8192] = os.urandom(8192)
+    with file.open("r+b") as there:  # the same file: whoever has it open reads this
+        there.write(content)
+    return bytes(content)
 
 
 async def test_damage_inside_the_file_is_found_when_it_is_opened(folder: Path, patient: Make, helper: Any) -> None:
     store = patient(data_dir=folder)
     await helper.store(store, "r1", helper.rows(1, 5001))
     await store.aclose()
-    file = folder / "results.db"
-    content = bytearray(file.read_bytes())
-    middle = len(content) // 2 // 4096 * 4096
-    content[middle : middle + 8192] = os.urandom(8192)
-    file.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged") as caught:
+    content = spoil(folder / "results.db")
+    with pytest.raises(StoreError, match="damaged"):
         await patient(data_dir=folder).open()
-    assert caught.value.retryable is False
-    assert file.read_bytes() == content
+    (aside,) = folder.glob("results.db.corrupt-*Z")
+    assert aside.read_bytes() == content
+
+
+async def test_damage_is_found_while_running_and_what_was_in_the_wal_is_kept(
+    folder: Path, patient: Make, helper: Any
+) -> None:
+    store = patient(data_dir=folder)
+    await helper.store(store, "r1", helper.rows(1, 5001))
+    async with store.access._database().engine.connect() as connection:
+        await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    spoil(folder / "results.db")
+    await helper.store(store, "r2", helper.rows(1, 3))  # goes into the WAL
+    wal = (folder / "results.db-wal").read_bytes()
+    with pytest.raises(StoreError, match="damaged"):
+        await patient(data_dir=folder).open()  # a second process looks at all of it
+    (aside,) = folder.glob("results.db.corrupt-*Z")
+    assert Path(f"{aside}-wal").read_bytes() == wal
+    # The first one notices that its file is gone, and uses the new one.
+    await helper.store(store, "r3", helper.rows(1, 3))
+    assert len(await patient(data_dir=folder).get_results("r3")) == 2
+    assert aside.exists()
+
+
+async def test_a_page_that_cannot_be_read_is_noticed_by_whoever_reads_it(
+    folder: Path, patient: Make, helper: Any
+) -> None:
+    store = patient(data_dir=folder)
+    await helper.store(store, "r1", helper.rows(1, 20001))
+    await store.aclose()
+    await store.open()
+    async with store.access._database().engine.connect() as connection:
+        await connection.execute(sa.text("PRAGMA shrink_memory"))  # what is remembered need not be read
+    spoil(folder / "results.db")
+    with pytest.raises(StoreError, match="moved aside"):
+        await store.get_results("r1", limit=100_000)
+    assert list(folder.glob("results.db.corrupt-*Z"))
+    assert await store.get_run("r1") is None
 
 
 async def test_a_file_that_is_removed_or_replaced_does_not_swallow_results(

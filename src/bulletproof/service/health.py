@@ -17,6 +17,7 @@ from bulletproof.service.figures import figures_of
 from bulletproof.service.parts import all_breakers, breakers_of, llm_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.schemas import Health, Live, Metrics
+from bulletproof.store import ResultStore
 
 router = APIRouter(tags=["operation"])
 
@@ -97,9 +98,13 @@ async def get_metrics(
 
 
 async def _store(request: Request) -> dict[str, Any]:
+    store = services_of(request).processor.store
     try:
         async with asyncio.timeout(_STORE_SECONDS):
-            await services_of(request).processor.store.ping()
+            await store.ping()
+        # Used again, but not as it was: somebody has to know until it is seen to.
+        if isinstance(store, ResultStore) and (problem := await asyncio.to_thread(store.access.left_aside)):
+            raise problem
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is the answer
         diagnosis = classify(error)
         return {"status": "degraded", "code": diagnosis.code, "details": diagnosis.details, "hint": diagnosis.hint}

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bulletproof.errors import StoreError
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, Policy, RetryPolicy, timeout
 from bulletproof.store.address import Address
+from bulletproof.store.damage import DamagedError, moved, set_aside, still_aside
 from bulletproof.store.database import Database
 from bulletproof.store.failures import explain, lost_tables
 from bulletproof.store.migrate import migrate
@@ -85,6 +86,8 @@ class StoreAccess:
                 return False
             await self._guarded(self._opening, "open", lambda: migrate(database, look_seconds=look))
             database.ready = True
+        if (problem := self.left_aside()) is not None:
+            _log.warning("%s", problem, extra={"code": problem.code, "hint": problem.hint})
         return True
 
     async def read(self, doing: str, work: Work[T]) -> T:
@@ -135,6 +138,10 @@ class StoreAccess:
 
         await self._guarded(self._pinging, "reach", attempt)
 
+    def left_aside(self) -> StoreError | None:
+        """Return what there is to say of a damaged file that was moved aside, until somebody has seen to it."""
+        return still_aside(self.address)
+
     async def aclose(self, *, everywhere: bool = True) -> None:
         """Close all connections, or those of the running event loop alone. Used again, it opens again."""
         here = asyncio.get_running_loop()
@@ -154,8 +161,8 @@ class StoreAccess:
         await self.open()
         try:
             return await self._guarded(self._using, doing, attempt)
-        except StoreError:
-            if self._database().ready:
+        except StoreError as error:
+            if self._database().ready or isinstance(error, DamagedError):
                 raise
         # It lost its tables, or its file: another one stands in its place.
         await self.open()
@@ -169,6 +176,8 @@ class StoreAccess:
                 if lost_tables(error):
                     self._database().ready = False
                 known = explain(error, self.address, doing)
+                if isinstance(known, DamagedError):
+                    known = await self._set_aside(known)
                 if known is error:
                     raise
                 raise known from error
@@ -180,6 +189,18 @@ class StoreAccess:
             if known is error:
                 raise
             raise known from error
+
+    async def _set_aside(self, found: DamagedError) -> DamagedError:
+        """Make room for a new file, which is begun at the next use; whatever was asked for now fails, and says so."""
+        database, path = self._database(), self.address.path
+        assert path is not None
+        target = await asyncio.to_thread(set_aside, path, database.file, named=self.address.named)
+        if target is None:
+            return found
+        database.ready = False
+        known = moved(self.address, target, found.message.partition(" is damaged: ")[2].partition(". Nothing")[0])
+        _log.error("%s", known, extra={"code": known.code, "hint": known.hint})
+        return known
 
     def _database(self) -> Database:
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from bulletproof.store.address import Address
+from bulletproof.store.damage import Identity, identity_of
 
 _BUSY_SECONDS = 2.5  # most that SQLite itself waits for another writer; nothing can interrupt that wait
 _POOL = 5
@@ -32,12 +33,14 @@ class Database:
     Attributes:
         ready: Whether the tables are known to be there.
         opening: Held while they are made.
+        file: Which file was opened last, for SQLite.
     """
 
     def __init__(self, address: Address, *, connect_seconds: float, operation_seconds: float) -> None:
         self.address = address
         self.loop = asyncio.get_running_loop()
         self.ready = False
+        self.file: Identity | None = None
         self.opening = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._files: WeakSet[Any] = WeakSet()
@@ -85,15 +88,16 @@ class Database:
 
         def connected(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
             self._files.add(connection.driver_connection)
+            self.file = identity_of(path)
             cursor = connection.cursor()
             cursor.execute("PRAGMA synchronous = NORMAL")
             cursor.execute("PRAGMA foreign_keys = ON")
             cursor.close()
-            entry.info["file"] = _identity(path)
+            entry.info["file"] = identity_of(path)
 
         def lent(_: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
             # A file that was removed or replaced lives on for those who have it open, and swallows what they write.
-            if entry.info["file"] != _identity(path):
+            if entry.info["file"] != identity_of(path):
                 self.ready = False
                 raise sa.exc.DisconnectionError("the database file is not the one that was opened")
 
@@ -137,11 +141,3 @@ class Database:
 def _drop(made: "asyncio.Future[Any]") -> None:
     if not made.cancelled() and made.exception() is None:
         made.result().terminate()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

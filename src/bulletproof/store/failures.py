@@ -4,19 +4,15 @@ import os
 
 from bulletproof.errors import AIError, CircuitOpenError, Diagnosis, InputValidationError, StoreError, classify
 from bulletproof.store.address import Address
+from bulletproof.store.damage import damaged, is_damage
 
 _AS_THEY_ARE = {
     "database_unavailable", "deadline_exceeded", "disk_full", "internal_error", "io_error", "misconfigured",
     "missing_dependency", "out_of_memory", "overloaded",
 }  # fmt: skip
 _OF_THE_CALLER = {"invalid_encoding", "invalid_input"}
-_DAMAGED = ("malformed", "not a database")
 
 _FOLDER_HINT = "Make {folder} a folder that the user who runs this may write to, or set {setting} to another."
-_DAMAGED_HINT = (
-    "Restore {path} from a backup; or move it away, together with the files of the same name that end in -wal and "
-    "-shm, and a new one is made. 'sqlite3 {path} .recover' gets out what can still be read."
-)
 _SCHEMA_HINT = "Give the user of the database the right to create tables, or have its owner run bulletproof once."
 
 
@@ -40,7 +36,7 @@ def explain(error: Exception, address: Address, doing: str) -> AIError:
     text = f"cannot {doing} {address}: {_in_words(error, diagnosis)}"
     if diagnosis.code in _OF_THE_CALLER:
         return InputValidationError(text, code=diagnosis.code)
-    if any(word in diagnosis.details for word in _DAMAGED):
+    if address.path is not None and is_damage(error):
         return damaged(address, diagnosis.details)
     if lost_tables(error):
         # Another try by itself finds none either: they have to be made again first.
@@ -48,15 +44,6 @@ def explain(error: Exception, address: Address, doing: str) -> AIError:
     code, retryable = _code_of(error, diagnosis)
     return StoreError(
         text, code=code, retryable=retryable, hint=_hint(code, address, diagnosis), retry_after=diagnosis.retry_after
-    )
-
-
-def damaged(address: Address, details: str) -> StoreError:
-    """Return the error for a file that is no database or not a whole one."""
-    return StoreError(
-        f"{address} is damaged: {details}. Nothing was changed in it",
-        retryable=False,
-        hint=_DAMAGED_HINT.format(path=address.path) if address.path else None,
     )
 
 

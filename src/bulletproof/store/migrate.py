@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from bulletproof.errors import StoreError
 from bulletproof.resilience import timeout
 from bulletproof.store.address import Address
+from bulletproof.store.damage import damaged
 from bulletproof.store.database import Database
-from bulletproof.store.failures import damaged
 
 VERSION_TABLE = "bulletproof_version"
 HEAD = "0006"
