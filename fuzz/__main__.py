@@ -72,9 +72,9 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
         for figure in ("cpu_seconds", "executions", "refused"):
             run[figure] = round(run[figure] + standing.get(figure, 0), 1)
         if ended.returncode:
+            if not standing:
+                raise RuntimeError(f"{name} cannot be fuzzed: {ended.stderr}")
             run["findings"].append({"kind": f"ended with {ended.returncode}", "place": ended.stderr[-600:]})
-            if not standing or ended.returncode == -2:
-                break
         (folder / "standing.json").unlink(missing_ok=True)
     run["seconds"] = round(time.monotonic() - begun, 1)
     run["inputs"] = len(list(inputs.iterdir()))
