@@ -156,11 +156,7 @@ class BatchJobs:
         batch = await self.store.create(
             urls, owner=owner, key=key, options=chosen, chunk_size=self._settings.batch_chunk_items
         )
-        try:
-            await self._fill(batch)
-        except StoreError as error:
-            _log.warning("batch %s is kept, its jobs are enqueued later: %s", batch.id, error)
-        return batch
+        return await self._enqueued(batch)
 
     async def pause(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Stop working on a batch until it is resumed; what is under way is broken off and done again then."""
@@ -175,16 +171,13 @@ class BatchJobs:
         batch = await self.store.batch(batch_id, owner=owner)
         if batch.status not in ACTIVE:
             batch = await self.store.set_status(batch_id, "queued")
-        await self._fill(batch)
-        return batch
+        return await self._enqueued(batch)
 
     async def retry(self, batch_id: str, *, owner: str | None = None, codes: Iterable[str] | None = None) -> Batch:
         """Do the failed items of a batch again; with ``codes``, those that failed with one of them."""
         await self.store.batch(batch_id, owner=owner)
         await self.store.retry_failed(batch_id, codes=codes)
-        batch = await self.store.batch(batch_id)
-        await self._fill(batch)
-        return batch
+        return await self._enqueued(await self.store.batch(batch_id))
 
     async def status(self, batch_id: str, *, owner: str | None = None) -> dict[str, Any]:
         """Return how a batch stands.
@@ -256,6 +249,13 @@ class BatchJobs:
             await self.tables.forget([job.workflow_id for job in waiting])
         except StoreError as error:
             _log.info("jobs of batch %s end when it is their turn: %s", batch_id, error)
+        return batch
+
+    async def _enqueued(self, batch: Batch) -> Batch:
+        try:
+            await self._fill(batch)
+        except StoreError as error:
+            _log.warning("batch %s is kept; whoever looks around next enqueues its jobs: %s", batch.id, error)
         return batch
 
     async def _fill(self, batch: Batch) -> None:
