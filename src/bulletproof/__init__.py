@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from bulletproof.fetch import Page as Page
     from bulletproof.ingest import load_training_data as load_training_data
     from bulletproof.ingest import read_training_data as read_training_data
+    from bulletproof.jobs import KeptCalls as KeptCalls
     from bulletproof.llm import call_openai_api as call_openai_api
     from bulletproof.llm import wrap as wrap
     from bulletproof.models import Manifest as Manifest
@@ -162,6 +163,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "load_training_data",
         "read_training_data",
     ),
+    "jobs": ("KeptCalls",),
     "llm": (
         "call_openai_api",
         "wrap",
@@ -258,6 +260,7 @@ __all__ = [
     "InputValidationError",
     "InvalidFileError",
     "InvalidModelOutputError",
+    "KeptCalls",
     "LLMAnalyzer",
     "LocalAnalyzer",
     "Manifest",

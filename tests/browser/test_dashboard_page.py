@@ -10,6 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from bulletproof.jobs import KeptCalls
+from bulletproof.store import ResultStore
+
 PANELS = (
     "Health",
     "Errors per minute",
@@ -18,6 +21,7 @@ PANELS = (
     "Most frequent errors",
     "Circuit breakers",
     "Recent runs",
+    "Kept calls",
     "Process a file",
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}}**b**"
@@ -36,6 +40,7 @@ def test_every_panel_is_there_and_says_how_it_is(serve: Any, board: Any) -> None
     board.sees("Most frequent errors", "No errors in this time.")
     board.sees("Circuit breakers", "database", "Closed")
     board.sees("Recent runs", "No files yet.")
+    board.sees("Kept calls", "No call waits to be run again.")
     expect(board.panel("Errors per minute").locator("canvas")).to_be_visible()
 
 
@@ -86,6 +91,30 @@ def test_hostile_text_is_shown_as_text(serve: Any, board: Any) -> None:
     assert board.page.title() == "Bulletproof dashboard"
     assert board.page.locator("img").count() == 0
     assert "49**b**" not in board.page.content()
+
+
+def test_an_operator_retries_and_drops_a_kept_call(serve: Any, board: Any, tmp_path: Path) -> None:
+    address = serve().address
+    kept = KeptCalls(ResultStore(data_dir=tmp_path / "data"))
+
+    @kept.keep(name="ask <b>")
+    def ask(prompt: str) -> None:
+        raise ConnectionError("nobody is there")
+
+    with pytest.raises(ConnectionError):
+        ask("secret words")
+    kept.stop_thread()
+    board.open(f"{address}/dashboard/").live()
+    board.sees("Kept calls", "ask <b>", "waiting", "service_unavailable", "1 of 1 kept calls are left")
+    panel = board.panel("Kept calls")
+    expect(panel).not_to_contain_text("secret words")
+    panel.get_by_role("button", name="Retry ask").click()
+    expect(panel).to_contain_text("is run next")
+    assert httpx.get(f"{address}/kept").json()["calls"][0]["due"] is None
+    panel.get_by_role("button", name="Drop ask").click()
+    board.page.get_by_role("dialog").get_by_role("button", name="Drop the call").click()
+    expect(panel).to_contain_text("No call waits to be run again.")
+    assert httpx.get(f"{address}/kept").json()["functions"]["ask <b>"]["dropped"] == 1
 
 
 def test_an_operator_opens_and_resets_a_breaker(serve: Any, board: Any) -> None:

@@ -51,7 +51,7 @@ def watch(api: Api, clock: Clock) -> Watch:
 
 async def test_it_asks_with_the_key_of_the_session(watch: Watch, api: Api) -> None:
     await watch.look()
-    assert {path for path, _ in api.asked} == {"/health", "/metrics", "/runs"}
+    assert {path for path, _ in api.asked} == {"/health", "/metrics", "/runs", "/kept"}
     assert {key for _, key in api.asked} == {"k"}
 
 

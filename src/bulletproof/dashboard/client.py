@@ -70,6 +70,10 @@ class ApiClient:
         """Have something done."""
         return await self._send("POST", path, key)
 
+    async def delete(self, path: str, *, key: str | None = None) -> Reply:
+        """Have something removed."""
+        return await self._send("DELETE", path, key)
+
     async def process(
         self, name: str, file: BinaryIO, *, fields: Mapping[str, str] | None = None, key: str | None = None
     ) -> Reply:

@@ -7,7 +7,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from bulletproof.dashboard.guard import VISIT, Visit
-from bulletproof.dashboard.panels import BreakersPanel, ErrorsPanel, HealthPanel, RunsPanel, UploadPanel
+from bulletproof.dashboard.panels import BreakersPanel, ErrorsPanel, HealthPanel, KeptPanel, RunsPanel, UploadPanel
 from bulletproof.dashboard.tags import Button, Tag
 from bulletproof.dashboard.watch import INTERVAL, Watch
 from bulletproof.dashboard.wording import seconds
@@ -50,6 +50,7 @@ class _Page:
                 ErrorsPanel(self._watch),
                 BreakersPanel(self._watch),
                 RunsPanel(),
+                KeptPanel(self._watch),
             ]
             UploadPanel(self._watch)
         ui.timer(INTERVAL, self._refresh)

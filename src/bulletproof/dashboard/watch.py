@@ -14,6 +14,7 @@ from bulletproof.errors import AIError, Diagnosis, classify
 INTERVAL = 2.0
 _LONGEST = 30.0
 _RUNS = 20
+_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,14 @@ class Picture:
         health: ``GET /health``.
         metrics: ``GET /metrics``.
         runs: ``GET /runs``.
+        kept: ``GET /kept``.
         at: When.
     """
 
     health: Reply
     metrics: Reply
     runs: Reply
+    kept: Reply
     at: datetime
 
     @property
@@ -87,7 +90,7 @@ class Watch:
         async def get(path: str, **params: Any) -> Reply:
             return await self.api.get(path, key=self.session.key, params=params)
 
-        health, metrics, runs = await asyncio.gather(
-            get("/health"), get("/metrics", hours=self.hours), get("/runs", limit=_RUNS)
+        health, metrics, runs, kept = await asyncio.gather(
+            get("/health"), get("/metrics", hours=self.hours), get("/runs", limit=_RUNS), get("/kept", limit=_KEPT)
         )
-        return Picture(health, metrics, runs, self.now())
+        return Picture(health, metrics, runs, kept, self.now())

@@ -1,0 +1,87 @@
+"""Calls that are kept to be run again, and the buttons of the operator."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from bulletproof.dashboard.client import segment
+from bulletproof.dashboard.panels.panel import Problem, panel
+from bulletproof.dashboard.tags import Button, Rows, Tag
+from bulletproof.dashboard.watch import Picture, Watch
+from bulletproof.dashboard.wording import ago, number, times
+from bulletproof.errors import AIError, classify
+
+_DONE = {"retry": "is run next, as soon as a process that knows its function looks", "drop": "was dropped"}
+
+
+class KeptPanel:
+    """The oldest kept calls, each with its last error and what an operator can do."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        with panel("Kept calls", "kept"):
+            self._told = Tag("p", css="soft", role="status", aria_live="polite")
+            self._totals = Tag("p", css="soft")
+            self._problem = Problem()
+            self._rows = Rows(Tag("ul", css="list"), self._call, empty="No call waits to be run again.")
+        with ui.dialog().props("aria-labelledby=sure-drop") as self._dialog, Tag("div", css="dialog small"):
+            self._sure = Tag("h2", id="sure-drop")
+            Tag("p", "It is never run again, and cannot be brought back.")
+            with Tag("div", css="buttons"):
+                Button("Drop the call", lambda: self._dialog.submit(True), css="danger")
+                Button("Cancel", lambda: self._dialog.submit(False), css="plain")
+
+    def show(self, picture: Picture) -> None:
+        """Show the latest answers."""
+        self._problem.show_reply(picture.kept)
+        if picture.kept.ok:
+            counts = (picture.kept.body.get("functions") or {}).values()
+            total = {name: sum(count.get(name, 0) for count in counts) for name in ("kept", "done", "left")}
+            told = (
+                f"{number(total['left'])} of {number(total['kept'])} kept calls are left; {number(total['done'])} were"
+            )
+            self._totals.say(f"{told} run again with success." if total["kept"] else "")
+            self._rows.show((str(call.get("id")), call) for call in picture.kept.body.get("calls") or [])
+
+    def _call(self) -> Callable[[Any], None]:
+        current = {"id": "", "name": ""}
+        with Tag("div", css="entry"):
+            name, state, code = Tag("strong", css="name"), Tag("span", css="chip"), Tag("code", css="code")
+            told, error = Tag("span", css="told"), Tag("span", css="message")
+        with Tag("div", css="buttons"):
+            retry = Button("Retry", lambda: self._do(current["id"], "retry"), css="plain")
+            drop = Button("Drop", lambda: self._drop(current["id"], current["name"]), css="plain")
+
+        def update(call: Any) -> None:
+            current.update(id=str(call.get("id")), name=str(call.get("function")))
+            name.say(current["name"])
+            state.say(call.get("state") or "")
+            state.mark_as("critical" if call.get("state") in ("failed", "expired") else "")
+            code.say(call.get("code") or "")
+            error.say(call.get("error") or "")
+            told.say(f"{ago(call.get('kept_at'), self._watch.now())}, run again {times(call.get('attempts'))}")
+            for button, word in ((retry, "Retry"), (drop, "Drop")):
+                button.attribute("aria-label", f"{word} {current['name']} {current['id']}")
+
+        return update
+
+    async def _drop(self, kept_id: str, name: str) -> None:
+        self._sure.say(f"Drop this call of {name}?")
+        if await self._dialog:
+            await self._do(kept_id, "drop")
+
+    async def _do(self, kept_id: str, action: str) -> None:
+        if not self._watch.session.alive:
+            return
+        api, path, key = self._watch.api, f"/kept/{segment(kept_id)}", self._watch.session.key
+        try:
+            reply = await (api.post(f"{path}/retry", key=key) if action == "retry" else api.delete(path, key=key))
+        except AIError as error:
+            found = classify(error)
+            self._told.say(f"{kept_id}: {found.details}. {found.hint}")
+            return
+        self._told.say(f"{kept_id} {_DONE[action]}." if reply.ok else f"{kept_id}: {reply.body.get('details')}")
+        await self._watch.look(at_once=True)
+        if self._watch.picture is not None:
+            self.show(self._watch.picture)
