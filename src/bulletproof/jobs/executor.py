@@ -148,9 +148,13 @@ class Executor:
                 await asyncio.to_thread(_launch, self._tables, self.id, self._queues)
                 self._started.set()
                 _log.info("jobs are taken by %s", self.id)
-                while await self._leases.holds(slot) and self.taking:
-                    await self._look_around()
-                    await self._wait(self._tick * (0.8 + 0.4 * self._rng.random()))
+                looking = asyncio.create_task(self._look_around())
+                try:
+                    while await self._leases.holds(slot) and self.taking:
+                        await self._wait(self._tick)
+                finally:
+                    looking.cancel()
+                    await asyncio.gather(looking, return_exceptions=True)
                 if self.taking:
                     _log.warning("%s lost its lease: others take up what it had under way", self.id)
                 elif self._running:
@@ -177,18 +181,20 @@ class Executor:
                 _log.info("jobs under way are left to others: %s", classify(error).details)
 
     async def _look_around(self) -> None:
-        """Find jobs that nobody does any more."""
-        try:
-            for executor_id in {job.executor_id for job in await self._tables.find(status="PENDING")}:
-                await (self._find_own() if executor_id == self.id else self._take_up_from(executor_id))
-            if await self._leases.take(_SWEEPER):
-                try:
-                    await self._sweep()
-                finally:
-                    await self._leases.free(_SWEEPER)
-        except Exception as error:  # noqa: BLE001 -- it is done again soon
-            diagnosis = classify(error)
-            _log.warning("cannot look for jobs left behind: %s", diagnosis.details, extra={"code": diagnosis.code})
+        """Find jobs that nobody does any more, again and again."""
+        while True:
+            try:
+                for executor_id in {job.executor_id for job in await self._tables.find(status="PENDING")}:
+                    await (self._find_own() if executor_id == self.id else self._take_up_from(executor_id))
+                if await self._leases.take(_SWEEPER):
+                    try:
+                        await self._sweep()
+                    finally:
+                        await self._leases.free(_SWEEPER)
+            except Exception as error:  # noqa: BLE001 -- it is done again soon
+                diagnosis = classify(error)
+                _log.warning("cannot look for jobs left behind: %s", diagnosis.details, extra={"code": diagnosis.code})
+            await self._wait(self._tick * (0.8 + 0.4 * self._rng.random()))
 
     async def _take_up_from(self, executor_id: str) -> None:
         slot = executor_id.rpartition("-")[2]

@@ -16,10 +16,11 @@ from bulletproof.store.failures import explain
 
 MAX_SLOTS = 1000
 _CLASS = 0x62756C6C  # of PostgreSQL's two-part advisory locks; nobody else has this number
-_SECONDS = 5.0
-# A machine that lost its power says no goodbye. Later than we notice ourselves that the connection is dead, so that
-# nobody gets a lock while its former holder still believes in it.
-_KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
+# We ask every few seconds whether the connection lives, and wait so long for the answer; a machine that is only busy
+# answers late. The server lets go of a machine that lost its power, which says no goodbye, later than that: nobody gets
+# a lock while its former holder still believes in it.
+_SECONDS = 15.0
+_KEEPALIVE = {"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
 
 
 class Leases(Protocol):
