@@ -154,7 +154,7 @@ def _predicted(body: Mapping[str, Any], classifies: bool) -> Outputs:  # noqa: A
 
 def _inferred(body: Mapping[str, Any], classifies: bool) -> Outputs:
     """Find values and probabilities by their shapes: every server names its outputs as it likes."""
-    tensors = {str(one["name"]): _tensor(one) for one in body["outputs"]}
+    tensors = {str(one["name"]): _tensor(one) for one in body["outputs"] if one.get("datatype") != "BYTES"}
     tables = [tensor for tensor in tensors.values() if tensor.ndim == 2 and tensor.shape[1] > 1]
     columns = [tensor.reshape(-1) for tensor in tensors.values() if tensor.ndim < 2 or tensor[0].size == 1]
     probabilities = tables[0] if classifies and tables else None
