@@ -147,7 +147,7 @@ async def test_breaker_states_are_one_of_all_states(app: Any, client: httpx.Asyn
 
 
 async def test_queue_depths_are_those_of_the_moment(app: Any, client: httpx.AsyncClient) -> None:
-    slots = app.state.services.slots
+    slots = app.state.services.doors.uploads.turns
     async with slots.place("one"):
         assert values((await scrape(client))["bulletproof_queue_running"], "queue") == {("uploads",): 1}
     assert values((await scrape(client))["bulletproof_queue_running"], "queue") == {("uploads",): 0}

@@ -212,6 +212,6 @@ async def test_health_gives_its_reasons_and_metrics_a_timeline(app: Any, client:
 
 
 async def test_breakers_and_queues_can_be_watched_while_work_is_under_way(app: Any, client: httpx.AsyncClient) -> None:
-    async with app.state.services.slots:
+    async with app.state.services.doors.uploads.turns.place("one"):
         queues = (await client.get("/metrics")).json()["queues"]
     assert queues == {"uploads": {"running": 1, "waiting": 0}}

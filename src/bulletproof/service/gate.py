@@ -4,17 +4,16 @@ Pure ASGI, because all of this has to happen before a byte of a body is read.
 """
 
 import asyncio
-import ipaddress
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from os import urandom
 from typing import Any
-from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -27,8 +26,11 @@ from bulletproof.errors import (
     OverloadedError,
     classify,
 )
+from bulletproof.service.attending import while_connected
+from bulletproof.service.doors import Door, Doors
 from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import SCOPES, WORK, KeyRing, scope_of
+from bulletproof.service.peers import is_foreign, is_here
 from bulletproof.service.quota import Meter
 from bulletproof.service.responses import diagnosis_response
 
@@ -52,8 +54,6 @@ _DEFAULTS = (
 )
 _NAMES = frozenset((*_OURS, *(name for name, _ in _DEFAULTS)))
 _END = 256  # last bytes of a body that are kept: a form's closing boundary has to be there
-# Starlette's test client has no network behind it and calls itself by this name.
-_IN_PROCESS = "testclient"
 LOCAL = "local"
 """Name of whoever is on this machine, where there are no keys."""
 
@@ -85,6 +85,7 @@ class Gate:
         keys: Keys that may use the service; without any, only this machine may.
         meter: Says whether a caller has used up what it may.
         hosts: Names by which the service may be addressed.
+        doors: How many requests of each kind are let in; all when None.
         check_room: Called before an upload is read; raises when there is no room for it.
         max_body: Largest body in bytes, by path; ``""`` for all others.
         observe: Called with method, route, status and seconds after each request.
@@ -100,6 +101,7 @@ class Gate:
         keys: KeyRing,
         meter: Meter,
         hosts: TrustedHosts = TrustedHosts(()),  # noqa: B008 -- it never changes
+        doors: Doors | None = None,
         check_room: Callable[[], None] = lambda: None,
         max_body: dict[str, int],
         body_seconds: float = 300.0,
@@ -111,6 +113,7 @@ class Gate:
         self._keys = keys
         self.meter = meter
         self._hosts = hosts
+        self._doors = doors
         self.check_room = check_room
         self._max_body = max_body
         self.body_seconds = body_seconds
@@ -149,9 +152,9 @@ class Gate:
         reason = None
         if not _FORWARDING.isdisjoint(headers):
             reason = "this request came through a proxy"
-        elif not _is_here(scope.get("client")):
+        elif not is_here(scope.get("client")):
             reason = "this request came from another one"
-        elif _is_foreign(headers.get("host", "")) or _is_foreign(headers.get("origin", "")):
+        elif is_foreign(headers.get("host", "")) or is_foreign(headers.get("origin", "")):
             # A page of somebody else's, in a browser on this machine: cross-site, or by DNS rebinding.
             reason = "this request was made for another host or by its pages"
         if reason is not None:
@@ -182,6 +185,10 @@ class Gate:
             return Caller("anonymous", known=False)
         raise AccessDeniedError("an API key is needed")
 
+    def door(self, method: str, path: str) -> Door | None:
+        """Return the door of a request; None for what is let in always."""
+        return self._doors.of(method, path) if self._doors is not None else None
+
     def max_body(self, path: str) -> int:
         """Return the largest body that a path takes, in bytes."""
         return self._max_body.get("/process" if path.startswith(_UPLOADS) else path, self._max_body[""])
@@ -202,6 +209,10 @@ class _Exchange:
         self.refusal: AIError | None = None
         self.subject = ""
         self.metered = False
+        self.door: Door | None = None
+        self.caller = ""
+        self.size = 0.0
+        self.place: float | None = None
         self.status = 0
         self._receive = receive
         self._send = send
@@ -225,6 +236,9 @@ class _Exchange:
             if self.gate.meter.limits and scope_of(self.scope["method"], self.scope["path"]) in WORK:
                 self.metered = True
                 self.gate.meter.admit(self.subject, size=size)
+            door = self.gate.door(self.scope["method"], self.scope["path"])
+            if door is not None:
+                await self._come_in(door, caller.name, size)
             if self.scope["method"] == "POST" and _is_upload(self.scope["path"]):
                 self.gate.check_room()
             await self.gate.app(self.scope, self.receive, self._send_from_app)
@@ -238,7 +252,37 @@ class _Exchange:
         except Exception as error:  # noqa: BLE001 -- the last resort: nothing leaves without an answer
             await self._answer(error)
         finally:
+            if self.door is not None:
+                self._give_back()
+                self.door.leave(self.caller)
             self._finish(self.gate.clock() - started)
+
+    async def _come_in(self, door: Door, caller: str, size: int) -> None:
+        """Be let in, before a byte of the body is read; what has no body takes its place at once."""
+        try:
+            door.admit(caller)
+        except OverloadedError:
+            self.scope["state"]["told_by"] = door
+            raise
+        self.door, self.caller = door, caller
+        open_ended = "transfer-encoding" in self.headers
+        self.size = math.inf if open_ended else float(size)
+        if not size and not open_ended:
+            await self._take_place()
+
+    async def _take_place(self) -> None:
+        if self.door is None or self.door.turns is None or self.status:
+            return
+        taking = self.door.enter(self.caller, self.size)
+        if self.complete:
+            self.place = await while_connected(taking, self._receive)
+        else:
+            self.place = await taking
+
+    def _give_back(self) -> None:
+        if self.door is not None and self.place is not None:
+            began, self.place = self.place, None
+            self.door.give_back(self.caller, self.size, began, status=self.status)
 
     def _check_length(self) -> int:
         declared = self.headers.get("content-length")
@@ -289,6 +333,18 @@ class _Exchange:
                 raise self._refuse(self._size_error())
             self.complete = not message.get("more_body", False)
             self.scope["state"]["body_end"] = (self.scope["state"].get("body_end", b"") + body[-_END:])[-_END:]
+            if self.complete:
+                return await self._with_a_place(message)
+        return message
+
+    async def _with_a_place(self, message: Message) -> Message:
+        """Hand the end of the body on once there is a place for the work: whoever sends slowly holds none."""
+        try:
+            await self._take_place()
+        except OverloadedError as error:
+            raise self._refuse(error) from error
+        except ClientDisconnect:
+            return {"type": "http.disconnect"}
         return message
 
     async def _send_from_app(self, message: Message) -> None:
@@ -299,6 +355,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._give_back()
             headers, request_id = message.get("headers", ()), (b"x-request-id", self.request_id.encode())
             names = {name for name, _ in headers}
             if names.isdisjoint(_NAMES):
@@ -318,20 +375,7 @@ class _Exchange:
         diagnosis = classify(error)
         if not isinstance(error, InputValidationError):
             self.gate.report(diagnosis, self.request_id)
-            unexpected = diagnosis.code == "internal_error"
-            logger.log(
-                logging.ERROR if unexpected else logging.WARNING,
-                "request failed: %s",
-                diagnosis.code,
-                exc_info=error if unexpected else None,
-                extra={
-                    "request_id": self.request_id,
-                    "code": diagnosis.code,
-                    "error_type": str(diagnosis.error_type),
-                    "route": self._route(),
-                    "exception_chain": diagnosis.exception_chain,
-                },
-            )
+            self._log(error, diagnosis)
             self.scope["state"]["failure_logged"] = True
         self.scope["state"]["code"] = diagnosis.code
         if self.status:
@@ -343,6 +387,26 @@ class _Exchange:
         if diagnosis.http_status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
         await response(self.scope, self._receive, self.send)
+
+    def _log(self, error: Exception, diagnosis: Diagnosis) -> None:
+        door: Door | None = self.scope["state"].get("told_by")
+        if door is not None:
+            door.tell(self.request_id)
+            return
+        unexpected = diagnosis.code == "internal_error"
+        logger.log(
+            logging.ERROR if unexpected else logging.WARNING,
+            "request failed: %s",
+            diagnosis.code,
+            exc_info=error if unexpected else None,
+            extra={
+                "request_id": self.request_id,
+                "code": diagnosis.code,
+                "error_type": str(diagnosis.error_type),
+                "route": self._route(),
+                "exception_chain": diagnosis.exception_chain,
+            },
+        )
 
     async def _drain(self) -> None:
         """Read on for a moment: a client that is still sending would not see the answer otherwise."""
@@ -412,31 +476,3 @@ def _is_dashboard(path: str) -> bool:
 def _address_of(scope: Scope) -> str:
     client = scope.get("client")
     return f"address:{client[0] if client else 'unknown'}"
-
-
-def _is_here(client: Any) -> bool:
-    return bool(client) and (str(client[0]) == _IN_PROCESS or is_loopback(str(client[0])))
-
-
-@lru_cache(maxsize=256)
-def _is_foreign(name: str) -> bool:
-    """Tell whether a Host or Origin names another host; names without a dot are of this network."""
-    try:
-        host = urlsplit(name if "//" in name else f"//{name}").hostname or ""
-    except ValueError:
-        return True
-    return "." in host and not is_loopback(host)
-
-
-@lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Tell whether a name or address stands for this machine as seen from itself."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback

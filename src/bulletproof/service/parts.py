@@ -45,7 +45,8 @@ def all_breakers(services: "Services") -> dict[str, AIServiceCircuitBreaker]:
 def queues_of(services: "Services") -> Mapping[str, Queue]:
     """Return where work waits, by name."""
     llm = llm_of(services.processor)
-    queues: dict[str, Queue] = {"uploads": services.slots, **services.models.queues()}
+    doors = {door.name: door.turns for door in services.doors.all if door.turns is not None and door.used}
+    queues: dict[str, Queue] = {**doors, **services.models.queues()}
     if llm is not None:
         queues["llm"] = llm.places
     return queues

@@ -61,8 +61,7 @@ async def process_data(
         owner=request.state.caller.name,
         timeout=services.settings.upload_timeout,
     )
-    async with services.slots.place(request.state.caller.name):
-        answer = await services.processor.process_file(file, options)
+    answer = await services.processor.process_file(file, options)
     services.measures.observe_answer(answer)
     if answer["status"] == "error":
         # The processor has logged it, with its stage.

@@ -6,6 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bulletproof.errors import OverloadedError
+from bulletproof.resilience import AdaptiveLimit
+
+
+def share_of(places: int) -> int:
+    """Return how many of the places one of several may hold: all but a quarter, so that another finds one soon."""
+    return places - places // 4
 
 
 class Turns:
@@ -21,6 +27,7 @@ class Turns:
         max_queued: How many may wait.
         sole: Callers who may hold every place, because there are no others.
         retry_after: Seconds that a refused caller is told to wait.
+        limit: Says how many places there are, in the stead of ``max_concurrent``; told of each that is taken.
 
     Example:
         >>> async def main():
@@ -42,12 +49,13 @@ class Turns:
         max_queued: int,
         sole: frozenset[str] = frozenset(),
         retry_after: float = 1,
+        limit: AdaptiveLimit | None = None,
     ) -> None:
         self.name = name
         self.max_concurrent, self.max_queued = max_concurrent, max_queued
         self._sole = sole
         self._retry_after = retry_after
-        self._share = max_concurrent - max_concurrent // 4
+        self._limit = limit
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of whose turn it is
 
@@ -71,31 +79,44 @@ class Turns:
         Raises:
             OverloadedError: The queue is full.
         """
-        free = self.in_use < self.max_concurrent and self._held[caller] < self._share_of(caller)
-        if free and caller not in self._waiting:
-            self._held[caller] += 1
-        else:
-            await self._wait(caller)
+        await self.enter(caller)
         try:
             yield
         finally:
-            self._give_back(caller)
+            self.leave(caller)
+
+    async def enter(self, caller: str) -> None:
+        """Take a place, which has to be given back by ``leave``; see ``place``."""
+        if caller not in self._waiting and self.in_use < self.max_concurrent and self._may_have_more(caller):
+            self._take(caller)
+        else:
+            await self._wait(caller)
+
+    def _take(self, caller: str) -> None:
+        self._held[caller] += 1
+        if self._limit is not None:
+            self._limit.enter()
 
     async def _wait(self, caller: str) -> None:
         if self.queued >= self.max_queued:
-            self._make_room(caller)
+            self.make_room(caller)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._give_back(caller)
+                self.leave(caller)
             else:
                 self._forget(caller, turn)
             raise
 
-    def _make_room(self, caller: str) -> None:
+    def make_room(self, caller: str) -> None:
+        """Send the newest of whoever has most in the queue away, for a caller who has fewer there.
+
+        Raises:
+            OverloadedError: It has as many.
+        """
         longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
         if len(self._waiting.get(longest, ())) <= len(self._waiting.get(caller, ())) + 1:
             raise self._full()
@@ -109,15 +130,31 @@ class Turns:
             retry_after=self._retry_after,
         )
 
-    def _give_back(self, caller: str) -> None:
+    def leave(self, caller: str, *, began: float | None = None, error: BaseException | None = None) -> None:
+        """Give a place back.
+
+        Args:
+            caller: Whose place it was.
+            began: When it was taken, for the limit to learn from; None for what teaches nothing.
+            error: Why it failed, if it did.
+        """
         self._held[caller] -= 1
         if not self._held[caller]:
             del self._held[caller]
-        for name in list(self._waiting):
-            if self.in_use >= self.max_concurrent:
-                return
-            if self._held[name] < self._share_of(name):
-                self._grant(name)
+        if self._limit is not None:
+            taught = began is not None or error is not None
+            self._limit.leave(began, error if taught else asyncio.CancelledError())
+            self.max_concurrent = self._limit.limit
+        # More than one round where the limit has grown.
+        granted = True
+        while granted:
+            granted = False
+            for name in list(self._waiting):
+                if self.in_use >= self.max_concurrent:
+                    return
+                if self._may_have_more(name):
+                    self._grant(name)
+                    granted = True
 
     def _grant(self, name: str) -> None:
         turn = self._waiting[name][0]
@@ -125,11 +162,12 @@ class Turns:
         if name in self._waiting:
             self._waiting[name] = self._waiting.pop(name)  # to the end of the round
         if not turn.done():  # else its request was given up in this very moment
-            self._held[name] += 1
+            self._take(name)
             turn.set_result(None)
 
-    def _share_of(self, caller: str) -> int:
-        return self.max_concurrent if caller in self._sole else self._share
+    def _may_have_more(self, caller: str) -> bool:
+        share = self.max_concurrent if caller in self._sole else share_of(self.max_concurrent)
+        return self._held[caller] < share
 
     def _forget(self, caller: str, turn: asyncio.Future[None]) -> None:
         queue = self._waiting.get(caller)

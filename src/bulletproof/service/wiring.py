@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from bulletproof._version import __version__
+from bulletproof.chaos import Chaos
 from bulletproof.dashboard import mount
 from bulletproof.errors import Diagnosis, InputValidationError, classify
 from bulletproof.llm import LLMCall
@@ -24,7 +26,9 @@ from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer,
 from bulletproof.resilience.shared import SharedState
 from bulletproof.service import batches, docs, health, inference, kept, operate, predict, process, results
 from bulletproof.service.access import form_problem
+from bulletproof.service.doors import Doors
 from bulletproof.service.exposition import published, refresh
+from bulletproof.service.faults import chaos_of, put_into, struck
 from bulletproof.service.gate import LOCAL, Gate
 from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import KeyRing, key_ring
@@ -35,7 +39,6 @@ from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
 from bulletproof.service.stopping import when_told_to_stop
-from bulletproof.service.turns import Turns
 from bulletproof.service.watermarks import Watermarks
 from bulletproof.settings import Settings, load_settings
 from bulletproof.store import BatchStore
@@ -69,8 +72,9 @@ class Services:
         keys: Who may use the service.
         meter: How much callers have used.
         measures: Counts requests and records.
-        slots: Bounds the uploads under way and waiting, and shares them out among callers.
+        doors: Bound the requests under way and waiting, and share places out among callers.
         models: Answers predictions.
+        chaos: Faults put in on purpose; none by default.
         jobs: Runs batches of URLs; None where they are not installed.
         shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
@@ -81,8 +85,9 @@ class Services:
     keys: KeyRing
     meter: Meter
     measures: Measures
-    slots: Turns
+    doors: Doors
     models: ModelServer
+    chaos: Chaos
     jobs: "BatchJobs | None" = None
     shared: SharedState | None = None
     ready: bool = field(default=False)
@@ -126,14 +131,12 @@ def create_app(
         keys,
         Meter(limits_of(settings)),
         Measures(),
-        Turns(
-            "uploads",
-            max_concurrent=settings.max_concurrent_uploads,
-            max_queued=settings.max_queued_uploads,
-            sole=frozenset({LOCAL}),
-        ),
+        Doors(settings, sole=frozenset({LOCAL})),
         _model_server(settings, processor.monitor),
+        chaos_of(settings),
     )
+    if services.chaos.active:
+        put_into(processor, services.chaos)
 
     if telemetry is None and settings.otel:
         from bulletproof.service.telemetry import Telemetry
@@ -149,7 +152,7 @@ def create_app(
                 published(services),
                 expiring(processor.store, settings),
                 metering(services.meter, processor.store),
-                running_jobs(settings, processor) as services.jobs,
+                running_jobs(settings, processor, services.chaos) as services.jobs,
             ):
                 with when_told_to_stop(services.stop):
                     services.ready = True
@@ -210,6 +213,7 @@ def create_app(
         keys=keys,
         meter=services.meter,
         hosts=TrustedHosts(settings.trusted_hosts),
+        doors=services.doors,
         check_room=Watermarks(
             settings.data_dir,
             min_memory=settings.min_free_memory_bytes,
@@ -246,15 +250,26 @@ async def _close_models(services: Services) -> None:
 
 
 @asynccontextmanager
-async def running_jobs(settings: Settings, processor: AIDataProcessor) -> "AsyncIterator[BatchJobs | None]":
+async def running_jobs(
+    settings: Settings, processor: AIDataProcessor, chaos: Chaos
+) -> "AsyncIterator[BatchJobs | None]":
     """Run batches in this process, unless what they need is not installed or the store is somebody else's."""
     access = getattr(processor.store, "access", None)
     if access is None or find_spec("dbos") is None or find_spec("aiohttp") is None:
         yield None
         return
     from bulletproof.jobs import BatchJobs, Uploads
+    from bulletproof.jobs.engine import default_pipeline
 
-    jobs = BatchJobs(settings, store=BatchStore(access), monitor=processor.monitor, uploads=Uploads(processor))
+    store = BatchStore(access)
+    make = partial(default_pipeline, settings, store, processor.monitor)
+    jobs = BatchJobs(
+        settings,
+        store=store,
+        make_pipeline=partial(struck, make, chaos),
+        monitor=processor.monitor,
+        uploads=Uploads(processor),
+    )
     await jobs.start()
     try:
         yield jobs
@@ -289,6 +304,12 @@ async def _open_store(services: Services) -> None:
         logger.warning(
             "there are no API keys: only this machine may use the service; make one with 'bulletproof keys create' "
             "or set BULLETPROOF_API_KEYS to let others in"
+        )
+    if services.chaos.active:
+        logger.warning(
+            "BULLETPROOF_CHAOS is set: this service FAILS ON PURPOSE, by %d rules about %s",
+            len(services.chaos.plan.rules),
+            ", ".join(sorted({rule.stage for rule in services.chaos.plan.rules})),
         )
     try:
         await services.processor.store.open()
