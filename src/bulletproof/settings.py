@@ -110,6 +110,12 @@ class Settings(BaseSettings):
     min_free_disk_bytes: int = Field(
         64 * MIB, ge=0, description="Disk of the data folder that has to be free for an upload to be taken, in bytes."
     )
+    max_connections: int = Field(
+        1000, ge=1, description="Connections that one worker of `bulletproof serve` takes; more get 503."
+    )
+    drain_seconds: int = Field(
+        30, ge=1, description="Seconds that requests under way are given when `bulletproof serve` is told to stop."
+    )
     upload_timeout: float = Field(300.0, gt=0, description="Seconds one upload may take, reading and analysing.")
 
     fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -155,6 +161,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="Least severe records to log."
     )
+    chaos: str | None = Field(
+        None, description="Plan of faults to put into the running service, as JSON; see docs/chaos.md."
+    )
+    chaos_allow: bool = Field(False, description="Whether `BULLETPROOF_CHAOS` may be set; for rehearsals alone.")
     otel: bool = Field(
         False, description="Whether to send OpenTelemetry traces and metrics; the OTEL_* variables say where to."
     )
@@ -172,7 +182,7 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
     @field_validator(
-        "database_url", "llm_base_url", "llm_api_key", "fetch_user_agent", "remote_model_key", mode="before"
+        "database_url", "llm_base_url", "llm_api_key", "fetch_user_agent", "remote_model_key", "chaos", mode="before"
     )
     @classmethod
     def _empty_means_unset(cls, value: Any) -> Any:

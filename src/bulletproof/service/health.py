@@ -49,6 +49,9 @@ async def health_check(request: Request) -> Response:
         "models": _models(services.models),
         "sharing": _sharing(request),
     }
+    if services.chaos.active:
+        told = "faults are put in on purpose (BULLETPROOF_CHAOS)"
+        components["chaos"] = {"status": "degraded", "details": told, **services.chaos.report()}
     breakers = _breakers(request)
     errors = services.processor.monitor.explain_health()
     faults = [(item["status"], f"{name}: {item['details']}") for name, item in components.items() if "details" in item]

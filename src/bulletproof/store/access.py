@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,6 +40,10 @@ CIRCUIT = CircuitConfig(
 _log = logging.getLogger("bulletproof.store")
 
 
+def _as_it_is(work: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    return work()
+
+
 class StoreAccess:
     """Runs work on the database of an address.
 
@@ -51,6 +55,9 @@ class StoreAccess:
         retry: Which operations are tried again, and when.
         breaker: Stops asking a database that keeps failing.
         operation_seconds: Seconds for one try of one operation.
+
+    Attributes:
+        around: Does each try of an operation; for faults that are put there on purpose.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class StoreAccess:
         self._using = Policy(retry=retry, breaker=self.breaker, timeout=operation_seconds, name="store")
         self._opening = Policy(retry=retry, breaker=self.breaker, timeout=OPEN_SECONDS, name="open store")
         self._pinging = Policy(timeout=min(PING_SECONDS, operation_seconds), name="ping store")
+        self.around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _as_it_is
         self._databases: dict[asyncio.AbstractEventLoop, Database] = {}
 
     async def open(self) -> bool:
@@ -171,7 +179,8 @@ class StoreAccess:
     async def _guarded(self, policy: Policy, doing: str, work: Callable[[], Awaitable[T]]) -> T:
         async def attempt() -> T:
             try:
-                return await work()
+                result: T = await self.around(work)
+                return result
             except Exception as error:
                 if lost_tables(error):
                     self._database().ready = False
