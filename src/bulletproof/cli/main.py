@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bulletproof._version import __version__
-from bulletproof.cli import batch, dashboard, doctor, kept, keys, models, process, serve, stress, worker
+from bulletproof.cli import batch, dashboard, demo, doctor, kept, keys, models, process, serve, stress, worker
 from bulletproof.cli import classify as classify_cli
 from bulletproof.errors import AIError, ConfigurationError, InputValidationError, classify
 
@@ -28,6 +28,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
 app.add_typer(batch.batch, name="batch")
 app.add_typer(kept.kept, name="kept")
+app.add_typer(demo.demo, name="demo")
 app.add_typer(keys.keys, name="keys")
 app.command("stress")(stress.stress)
 app.command("classify")(classify_cli.classify_command)

@@ -105,7 +105,8 @@ class KeptStore:
             # It lives on as if it were new: one whose time was over, or that failed, must not take this one along.
             again = {name: row[name] for name in ("state", "code", "error", "expires")}
             there = await connection.execute(sa.update(calls).where(same).values(again).returning(calls.c.kept_id))
-            return there.scalar()
+            found: str | None = there.scalar()
+            return found
 
         kept_id = await self.access.write("keep a call in", work)
         if kept_id is None:
