@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from bulletproof.analysis import Analyzer
-from bulletproof.errors import AIError, Diagnosis, StoreError, classify
+from bulletproof.errors import AIError, Diagnosis, InputValidationError, StoreError, classify
 from bulletproof.ingest import Cleaner, IngestLimits
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.processor.answer import error_answer, success_answer
@@ -333,6 +333,8 @@ class AIDataProcessor:
         """Tell the monitor and the log, once; no file content goes into either."""
         diagnosis = classify(error)
         details = diagnosis.details if isinstance(error, AIError) else diagnosis.exception_chain[0]
+        if isinstance(error, InputValidationError):  # which may quote the file to whoever sent it
+            details = f"{diagnosis.title}{_place(error)}"
         self.monitor.record_error(
             str(diagnosis.error_type),
             "store" if isinstance(error, StoreError) else "processor",
@@ -381,6 +383,11 @@ def _position(call: _Call) -> int:
     except (OSError, ValueError):
         # Closed already, or a stream that has no positions.
         return 0
+
+
+def _place(error: AIError) -> str:
+    place = ", ".join(f"{name} {value}" for name, value in error.where.items() if isinstance(value, int))
+    return f" ({place})" if place else ""
 
 
 def _items(data: Any) -> Iterable[Any]:
