@@ -139,9 +139,11 @@ async def test_a_batch_whose_jobs_could_not_be_enqueued_is_found(jobs_of: Any, w
     assert (await complete(jobs, batch.id))["success"] == 15
 
 
-async def test_items_that_only_wait_hold_up_no_others(jobs_of: Any, web: Any) -> None:
+async def test_items_that_only_wait_hold_up_no_others(jobs_of: Any, web: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("bulletproof.jobs.chunk._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("bulletproof.jobs.chunk._WAITING_SECONDS", 0.3)
     down = [f"https://down.example.com/{number}" for number in range(8)]
-    web.broken = {url: StoreError("a place that is down", code="database_unavailable", retry_after=3) for url in down}
+    web.broken = {url: StoreError("a place that is down", code="database_unavailable", retry_after=2) for url in down}
     jobs = await jobs_of(chunk=2)
     # Of the chunks that are worked on at the same time, each has one that waits.
     mixed = [url for pair in zip(down, urls(8), strict=True) for url in pair]
