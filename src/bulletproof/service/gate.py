@@ -39,6 +39,7 @@ logger = logging.getLogger("bulletproof.service")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARDING = frozenset(("forwarded", "x-forwarded-for", "x-real-ip", "via"))
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
+_MANY = frozenset({"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"})
 # Where a page of the dashboard sends the file that it hands on to /process.
 _UPLOADS = "/dashboard/_nicegui/client/"
 _DRAIN_BYTES = 64 * 2**20
@@ -426,21 +427,17 @@ class _Exchange:
         self.gate.observe(method, route, self.status, seconds)
         if self.metered:
             self.gate.meter.add(self.subject, "bytes", self.received)
-        extra = {"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)}
-        if "code" in state:
-            extra["code"] = state["code"]
-        # One line for a failure: the one that says what failed.
-        failed = self.status >= 400 and "failure_logged" in state
-        # What a dashboard asks for every two seconds would drown the rest.
-        quiet = self.scope.get("bulletproof.quiet") or self.scope["path"].startswith("/dashboard/_nicegui")
-        logger.log(
-            logging.DEBUG if failed or (quiet and self.status < 400) else logging.INFO,
-            "%s %s %s",
-            method,
-            route,
-            self.status,
-            extra=extra,
-        )
+        # One line for a failure: the one that says what failed. Good predictions are many, and counted; what a
+        # dashboard asks for every two seconds would drown the rest.
+        told = self.status >= 400 and "failure_logged" in state
+        page = self.scope["path"].startswith("/dashboard/_nicegui")
+        quiet = self.status < 400 and (self.scope.get("bulletproof.quiet") or route in _MANY or page)
+        level = logging.DEBUG if told or quiet else logging.INFO
+        if logger.isEnabledFor(level):
+            extra = {"request_id": self.request_id, "status": self.status, "duration_ms": round(seconds * 1000, 1)}
+            if "code" in state:
+                extra["code"] = state["code"]
+            logger.log(level, "%s %s %s", method, route, self.status, extra=extra)
 
     def _route(self) -> str:
         route: Any = self.scope.get("route")
