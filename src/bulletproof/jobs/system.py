@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -52,6 +53,8 @@ class Job(NamedTuple):
 class JobTables:
     """The tables of DBOS: a file beside SQLite's, or a schema of its own in PostgreSQL.
 
+    What it does raises ``StoreError`` when the database cannot be used, and may be done again.
+
     Args:
         address: The database of the results.
 
@@ -90,12 +93,7 @@ class JobTables:
         }
 
     async def enqueue(self, jobs: Iterable[Job]) -> None:
-        """Put jobs into their queues, except those that are or were there already.
-
-        Raises:
-            StoreError: The database cannot be used; some may be there.
-        """
-
+        """Put jobs into their queues, except those that are or were there already."""
         from dbos import WorkflowSerializationFormat
 
         # JSON, not the pickle that DBOS uses by default.
@@ -114,11 +112,7 @@ class JobTables:
         await self.run("enqueue jobs in", work)
 
     async def find(self, **by: Any) -> list[Any]:
-        """Return jobs by ``status``, ``executor_id``, ``workflow_ids``, ``workflow_id_prefix`` or ``limit``.
-
-        Raises:
-            StoreError: The database cannot be used.
-        """
+        """Return jobs by ``status``, ``executor_id``, ``workflow_ids``, ``workflow_id_prefix`` or ``limit``."""
         return await self.run(
             "find jobs in",
             lambda: self._client.list_workflows(
@@ -127,14 +121,7 @@ class JobTables:
         )
 
     async def take_up(self, jobs: Sequence[Any]) -> None:
-        """Put jobs whose executor is gone back into their queues.
-
-        Args:
-            jobs: As ``find`` gave them, with the status PENDING.
-
-        Raises:
-            StoreError: The database cannot be used.
-        """
+        """Put jobs, as ``find`` gave them, whose executor is gone back into their queues."""
         queues: dict[str, list[str]] = {}
         for job in jobs:
             queues.setdefault(job.queue_name, []).append(job.workflow_id)
@@ -146,13 +133,10 @@ class JobTables:
         await self.run("take up jobs in", work)
 
     async def forget(self, ids: Sequence[str]) -> None:
-        """Remove jobs, none of which is under way.
-
-        Raises:
-            StoreError: The database cannot be used.
-        """
-        if ids:
-            await self.run("remove jobs from", lambda: self._client.delete_workflows(list(ids)))
+        """Remove jobs, none of which is under way."""
+        for start in range(0, len(ids), _PIECE):
+            piece = list(ids[start : start + _PIECE])
+            await self.run("remove jobs from", partial(self._client.delete_workflows, piece))
 
     async def forget_ended(self, *, before: datetime) -> None:
         """Remove jobs that ended before a moment; see ``forget``."""
@@ -160,11 +144,7 @@ class JobTables:
         await self.forget([job.workflow_id for job in ended])
 
     async def run(self, doing: str, work: Callable[[], T]) -> T:
-        """Do something blocking with the database, in a thread.
-
-        Raises:
-            StoreError: The database cannot be used.
-        """
+        """Do something blocking with the database, in a thread."""
         try:
             return await asyncio.to_thread(work)
         except Exception as error:
