@@ -24,7 +24,7 @@ from bulletproof.errors import (
     classify,
 )
 from bulletproof.jobs import KeptCalls
-from bulletproof.jobs.kept import worth_keeping
+from bulletproof.jobs.reruns import worth_keeping
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.resilience import (
     AIServiceCircuitBreaker,
@@ -101,9 +101,12 @@ def kept(kept_of: Callable[..., KeptCalls]) -> KeptCalls:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> KeptCalls:
-    """For what needs no database."""
-    return KeptCalls(StoreAccess(parse_address(None, tmp_path)))
+async def alone(tmp_path: Path, wall: Wall) -> AsyncIterator[KeptCalls]:
+    """For what has nothing to do with the kind of database."""
+    kept = KeptCalls(StoreAccess(parse_address(None, tmp_path)), now=wall, sleep=wall.forward, rng=lambda: 0.0)
+    yield kept
+    await kept.aclose()
+    await kept.store.access.aclose()
 
 
 def protected(kept: KeptCalls, service: Service, **options: Any) -> Callable[..., Any]:
@@ -141,13 +144,13 @@ async def test_a_failed_call_is_kept_and_its_caller_gets_the_error(kept: KeptCal
     assert await kept.store.counts() == {"work": {"kept": 1, "done": 1, "expired": 0, "dropped": 0, "left": 0}}
 
 
-async def test_a_call_that_succeeds_is_not_kept_and_the_signature_stays(kept: KeptCalls, service: Service) -> None:
+async def test_a_call_that_succeeds_is_not_kept_and_the_signature_stays(alone: KeptCalls, service: Service) -> None:
     service.error = None
-    work = protected(kept, service)
+    work = protected(alone, service)
     assert await work("x") == "did x"
     assert inspect.iscoroutinefunction(work)
     assert (str(inspect.signature(work)), work.__doc__) == ("(value: Any) -> str", "Do it.")
-    assert await kept.store.counts() == {}
+    assert await alone.store.counts() == {}
 
 
 @pytest.mark.parametrize(
@@ -170,14 +173,14 @@ def test_what_another_time_may_mend_is_kept_and_nothing_else(error: Exception, k
     assert worth_keeping(classify(error)) is keeps
 
 
-async def test_a_mistake_of_the_caller_is_not_kept(kept: KeptCalls, service: Service) -> None:
+async def test_a_mistake_of_the_caller_is_not_kept(alone: KeptCalls, service: Service) -> None:
     service.error = InputValidationError("no")
-    assert not hasattr(await fails(protected(kept, service), 1), "kept_id")
-    assert await kept.store.calls() == []
+    assert not hasattr(await fails(protected(alone, service), 1), "kept_id")
+    assert await alone.store.calls() == []
 
 
-async def test_cancellation_is_not_kept(kept: KeptCalls) -> None:
-    @kept.keep(name="long")
+async def test_cancellation_is_not_kept(alone: KeptCalls) -> None:
+    @alone.keep(name="long")
     async def long() -> None:
         await asyncio.sleep(60)
 
@@ -186,18 +189,18 @@ async def test_cancellation_is_not_kept(kept: KeptCalls) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await kept.store.calls() == []
+    assert await alone.store.calls() == []
 
 
-async def test_a_call_whose_deadline_is_over_is_kept_all_the_same(kept: KeptCalls) -> None:
-    @kept.keep(name="late")
+async def test_a_call_whose_deadline_is_over_is_kept_all_the_same(alone: KeptCalls) -> None:
+    @alone.keep(name="late")
     async def late() -> None:
         await asyncio.sleep(0.02)
         check_deadline()
 
     with deadline(0.01):
         assert (await fails(late)).code == "deadline_exceeded"
-    assert len(await kept.store.calls()) == 1
+    assert len(await alone.store.calls()) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,17 +270,17 @@ async def test_the_rate_holds_for_all_processes_together(kept_of: Any, service: 
 
 
 async def test_in_order_nothing_overtakes_a_call_that_goes_on_failing(
-    kept: KeptCalls, service: Service, wall: Wall
+    alone: KeptCalls, service: Service, wall: Wall
 ) -> None:
-    work = protected(kept, service)
+    work = protected(alone, service)
     await fails(work, 1)
     await fails(work, 2)
     wall.forward(3)
-    assert await kept.run_due() == 1
+    assert await alone.run_due() == 1
     service.error = None
-    assert await kept.run_due() == 0  # the second one is due, the first is not
+    assert await alone.run_due() == 0  # the second one is due, the first is not
     wall.forward(10)
-    assert await kept.run_due() == 2
+    assert await alone.run_due() == 2
     assert service.done == [1, 2]
 
 
@@ -393,7 +396,7 @@ async def test_by_hand_a_call_is_run_next_and_dropped(kept: KeptCalls, service: 
 
 
 async def test_results_are_handed_over_and_a_failing_receiver_gets_them_again(
-    kept: KeptCalls, service: Service, wall: Wall
+    alone: KeptCalls, service: Service, wall: Wall
 ) -> None:
     got: list[tuple[int, Any]] = []
 
@@ -402,13 +405,13 @@ async def test_results_are_handed_over_and_a_failing_receiver_gets_them_again(
         if len(got) == 1:
             raise StoreError("away")
 
-    await fails(protected(kept, service, on_result=receive), 1)
+    await fails(protected(alone, service, on_result=receive), 1)
     service.error = None
     for _ in range(2):
         wall.forward(20)
-        await kept.run_due()
+        await alone.run_due()
     assert got == [(1, "did 1"), (2, "did 1")]
-    assert await kept.store.calls() == []
+    assert await alone.store.calls() == []
 
 
 async def test_too_many_are_not_kept_and_the_caller_is_told(kept_of: Any, service: Service) -> None:
@@ -480,15 +483,15 @@ async def test_when_the_breaker_closes_everything_is_run_at_once(place: Address,
     await kept.store.access.aclose()
 
 
-async def test_while_the_breaker_refuses_no_attempt_is_spent(kept: KeptCalls, service: Service, wall: Wall) -> None:
+async def test_while_the_breaker_refuses_no_attempt_is_spent(alone: KeptCalls, service: Service, wall: Wall) -> None:
     breaker = AIServiceCircuitBreaker("llm")
-    await fails(protected(kept, service, breaker=breaker), 1)
+    await fails(protected(alone, service, breaker=breaker), 1)
     breaker.force_open()
     wall.forward(100)
-    assert await kept.run_due() == 0
+    assert await alone.run_due() == 0
     breaker.reset()
     service.error = None
-    assert await kept.run_due() == 1
+    assert await alone.run_due() == 1
 
 
 async def test_a_fresh_process_runs_what_another_one_kept(kept_of: Any, service: Service, wall: Wall) -> None:

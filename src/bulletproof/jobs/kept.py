@@ -3,20 +3,17 @@
 import asyncio
 import functools
 import inspect
-import json
 import logging
-import math
 import random
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
-from uuid import uuid4
+from typing import Any, ParamSpec, Self, TypeVar, get_args
 
-from bulletproof.errors import CODES, Diagnosis, ErrorType, InputValidationError, StoreError, classify, redact
+from bulletproof.errors import StoreError, classify, redact
+from bulletproof.jobs.reruns import Line, Order, Reruns, worth_keeping
 from bulletproof.llm.listener import ErrorListener
 from bulletproof.resilience import AIServiceCircuitBreaker, Backoff, CircuitEvent, CircuitState
 from bulletproof.resilience.backoff import drawer, require
@@ -25,51 +22,13 @@ from bulletproof.resilience.pausing import Sleep, pause_async
 from bulletproof.settings import load_settings
 from bulletproof.store import KeptCall, KeptStore, ResultStore
 from bulletproof.store.access import StoreAccess
-from bulletproof.store.kept import FAILED, WAITING
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Order = Literal["fifo", "any"]
 
 BACKOFF = Backoff(base=5, cap=300, jitter="equal")
 _SWEEP_SECONDS = 10.0
-_LAST_SECONDS = 5.0
-_OUTSIDE = (ErrorType.EXTERNAL_SERVICE, ErrorType.RESOURCE)
-_EXACT = (str, int, float, bool, type(None))
 _log = logging.getLogger("bulletproof.jobs")
-
-
-def worth_keeping(found: Diagnosis) -> bool:
-    """Tell whether a call that failed so may do better later: nothing was wrong with the call itself.
-
-    Example:
-        >>> worth_keeping(classify(ConnectionError("unplugged"))), worth_keeping(classify(ValueError("what?")))
-        (True, False)
-    """
-    late = found.code in ("circuit_open", "deadline_exceeded")
-    return late or (found.retryable and found.error_type in _OUTSIDE)
-
-
-@dataclass(eq=False)
-class _Line:
-    """A function whose calls are kept, and what of it is under way here."""
-
-    name: str
-    fn: Callable[..., Any]
-    waits: bool
-    breaker: AIServiceCircuitBreaker | None
-    key: Callable[..., str] | None
-    expires: float | None
-    order: Order
-    spacing: float
-    on_result: Callable[[KeptCall, Any], Any] | None
-    back: bool = False
-    awake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, str | None]:
-        for place, value in [*enumerate(args, 1), *kwargs.items()]:
-            _check(value, f"argument {place} of {self.name}")
-        return json.dumps({"args": args, "kwargs": kwargs}), self.key and self.key(*args, **kwargs)
 
 
 class KeptCalls:
@@ -142,9 +101,11 @@ class KeptCalls:
 
             store = default_store(load_settings())
         self.store = KeptStore(store.access if isinstance(store, ResultStore) else store, now=now)
-        self._monitor, self._backoff, self._lease, self._poll, self._most = monitor, backoff, lease, poll, max_kept
-        self._now, self._sleep, self._draw = now, sleep, drawer(rng)
-        self._lines: dict[str, _Line] = {}
+        self._reruns = Reruns(
+            self.store, monitor=monitor, backoff=backoff, lease=lease, poll=poll, now=now, draw=drawer(rng)
+        )
+        self._poll, self._most, self._now, self._sleep = poll, max_kept, now, sleep
+        self._lines: dict[str, Line] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._thread: tuple[threading.Thread, asyncio.AbstractEventLoop] | None = None
@@ -194,7 +155,7 @@ class KeptCalls:
             if kind not in ("plain", "coroutine") or parameters[:1] in (["self"], ["cls"]):
                 raise TypeError(f"calls of {fn!r:.80} cannot be kept: a function is needed, no method and no generator")
             known = name if name is not None else f"{fn.__module__}.{fn.__qualname__}"
-            line = _Line(known, fn, kind == "coroutine", breaker, key, expires, order, 1 / rate, on_result)
+            line = Line(known, fn, kind == "coroutine", breaker, key, expires, order, 1 / rate, on_result)
             self._add(line)
 
             @functools.wraps(fn)
@@ -222,6 +183,8 @@ class KeptCalls:
 
     def start(self) -> None:
         """Begin to run kept calls again, in tasks of the running event loop; end it with ``aclose``."""
+        if self._loop is not None:
+            raise RuntimeError("it has been started already")
         self._loop = asyncio.get_running_loop()
         self._tasks[""] = self._loop.create_task(self._sweep(), name="bulletproof-kept", context=Context())
         for line in self._lines.values():
@@ -269,13 +232,13 @@ class KeptCalls:
             How many calls were run. It goes on to the next function when a call has to wait once more.
         """
         count = 0
-        await self._report_expired()
+        await self._reruns.report_expired()
         for line in list(self._lines.values()):
             while True:
-                call, claim, wait = await self._take(line)
+                call, claim, wait = await self._reruns.take(line)
                 if call is not None:
                     count += 1
-                    if not await self._run_again(line, call, claim):
+                    if not await self._reruns.run_again(line, call, claim):
                         break
                 elif wait is None or wait > line.spacing:
                     break
@@ -283,7 +246,7 @@ class KeptCalls:
                     await pause_async(wait, self._sleep)
         return count
 
-    async def _keep(self, line: _Line, written: tuple[str, str | None], error: Exception) -> None:
+    async def _keep(self, line: Line, written: tuple[str, str | None], error: Exception) -> None:
         """Keep a call if it is worth it, and say so at its error; never raises one of its own."""
         found = classify(error)
         if not worth_keeping(found):
@@ -297,7 +260,7 @@ class KeptCalls:
                 key=key,
                 code=found.code,
                 error=redact(found.details),
-                due=now + self._wait(found, 0),
+                due=now + self._reruns.wait(found, 0),
                 expires=None if line.expires is None else now + line.expires,
                 limit=self._most,
             )
@@ -311,10 +274,7 @@ class KeptCalls:
             error.kept_id = kept_id  # type: ignore[attr-defined]
         _log.info("a call of %s is kept as %s: %s", line.name, kept_id, found.code)
 
-    def _wait(self, found: Diagnosis, step: int) -> float:
-        return max(found.retry_after or 0.0, self._backoff.wait(step, 0.0, self._draw))
-
-    def _add(self, line: _Line) -> None:
+    def _add(self, line: Line) -> None:
         if line.name in self._lines:
             raise ValueError(f"calls of a function named {line.name!r} are kept already: give this one another name=")
         self._lines[line.name] = line
@@ -331,134 +291,37 @@ class KeptCalls:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._attend, line)
 
-    def _attend(self, line: _Line) -> None:
+    def _attend(self, line: Line) -> None:
         if self._loop is not None and line.name not in self._tasks:
             line.awake = asyncio.Event()
             task = self._loop.create_task(self._tend(line), name=f"bulletproof-kept-{line.name}", context=Context())
             self._tasks[line.name] = task
 
-    async def _tend(self, line: _Line) -> None:
+    async def _tend(self, line: Line) -> None:
         alone = False
         while True:
             line.awake.clear()
             wait = self._poll
             try:
-                call, claim, known = await self._take(line)
+                call, claim, known = await self._reruns.take(line)
                 if call is not None:
-                    await self._run_again(line, call, claim)
+                    await self._reruns.run_again(line, call, claim)
                     continue
                 wait = min(self._poll if known is None else known, self._poll)
                 alone = False
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may go well
                 if not alone:
-                    _log.warning("kept calls of %s have to wait: %s", line.name, error)
+                    _log.warning("kept calls of %s have to wait: %s", line.name, classify(error).details)
                 alone = True
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await line.awake.wait()
 
-    async def _take(self, line: _Line) -> tuple[KeptCall | None, str, float | None]:
-        if line.breaker is not None and not line.breaker._should_attempt_call():  # noqa: SLF001
-            return None, "", None
-        if line.back:
-            await self.store.hasten(line.name)
-            line.back = False
-        claim = uuid4().hex
-        until = self._now().timestamp() + self._lease
-        ordered = line.order == "fifo"
-        call, wait = await self.store.claim(line.name, claim, until=until, spacing=line.spacing, ordered=ordered)
-        return call, claim, wait
-
-    async def _run_again(self, line: _Line, call: KeptCall, claim: str) -> bool:
-        """Run a call that was taken; False when it has to wait once more."""
-        working = asyncio.create_task(self._work(line, call))
-        holding = asyncio.create_task(self._hold(call, claim, working))
-        try:
-            await asyncio.wait([working])
-        except asyncio.CancelledError:
-            if line.waits:  # a plain function cannot be stopped: when it takes longer, its claim runs out
-                working.cancel()
-            await asyncio.wait([working], timeout=_LAST_SECONDS)
-            if working.done():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LAST_SECONDS):
-                        await self._settle(line, call, claim, working)
-            raise
-        finally:
-            holding.cancel()
-        return await self._settle(line, call, claim, working)
-
-    async def _settle(self, line: _Line, call: KeptCall, claim: str, working: "asyncio.Task[None]") -> bool:
-        now = self._now().timestamp()
-        error = None if working.cancelled() else working.exception()
-        if working.cancelled():
-            await self._surely(lambda: self.store.put_back(claim, due=now))
-        elif error is None:
-            _log.info("kept call %s of %s was run again", call.id, line.name)
-            await self._surely(lambda: self.store.finish(line.name, claim))
-            return True
-        else:
-            found = classify(error)
-            later = worth_keeping(found)
-            # The text of a bug may hold anything.
-            text = redact(found.details) if found.code != "internal_error" else found.exception_chain[0]
-            due, state = now + self._wait(found, call.attempts), WAITING if later else FAILED
-            if not later:
-                self._report(call, found.code, f"failed in a way that another run does not mend: {text}")
-            await self._surely(lambda: self.store.put_back(claim, due=due, state=state, code=found.code, error=text))
-            return not later
-        return False
-
-    async def _work(self, line: _Line, call: KeptCall) -> None:
-        given = json.loads(call.arguments or "")
-        if line.waits:
-            result = await line.fn(*given["args"], **given["kwargs"])
-        else:
-            result = await asyncio.to_thread(line.fn, *given["args"], **given["kwargs"])
-        if line.on_result is not None:
-            told = line.on_result(call, result)
-            if inspect.isawaitable(told):
-                await told
-
-    async def _hold(self, call: KeptCall, claim: str, working: "asyncio.Task[None]") -> None:
-        """Say that a call is still being run; stop it before somebody else may run it."""
-        clock = asyncio.get_running_loop().time
-        heard, beat = clock(), self._lease / 4
-        while clock() - heard < 0.7 * self._lease:
-            await asyncio.sleep(beat)
-            with suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(beat):
-                    if not await self.store.renew(claim, self._now().timestamp() + self._lease):
-                        break
-                heard = clock()
-        _log.warning("kept call %s is given up here: it was dropped, or the database is away for too long", call.id)
-        working.cancel()
-
-    async def _surely(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Write down how a call ended, as soon as the database takes it: what is not written is run once more."""
-        while True:
-            try:
-                return await write()
-            except StoreError as error:
-                _log.warning("the end of a kept call is not written down yet: %s", error)
-                await asyncio.sleep(self._poll)
-
     async def _sweep(self) -> None:
         while True:
             with suppress(StoreError):  # the others say that it is away
-                await self._report_expired()
+                await self._reruns.report_expired()
             await asyncio.sleep(_SWEEP_SECONDS)
-
-    async def _report_expired(self) -> None:
-        for call in await self.store.expire():
-            self._report(call, call.code, f"expired after {call.attempts} attempts; the last error: {call.error}")
-
-    def _report(self, call: KeptCall, code: str, text: str) -> None:
-        spec = CODES.get(code, CODES["internal_error"])
-        _log.error("kept call %s of %s %s", call.id, call.function, text, extra={"code": code})
-        if self._monitor is not None:
-            kind, severity = str(spec.error_type), str(spec.severity)
-            self._monitor.record_error(kind, call.function, severity, f"kept call {text}", code=code, kept_id=call.id)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something on the event loop of a thread, without the deadline of whoever waits for it."""
@@ -468,8 +331,10 @@ class KeptCalls:
                 thread = threading.Thread(target=loop.run_forever, name="bulletproof-kept", daemon=True)
                 thread.start()
                 self._thread = thread, loop
-            loop = self._thread[1]
-        Context().run(asyncio.run_coroutine_threadsafe, work, loop).result()
+            thread, loop = self._thread
+        done = Context().run(asyncio.run_coroutine_threadsafe, work, loop)
+        if threading.current_thread() is not thread:  # the thread itself cannot wait for what it has to do
+            done.result()
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
@@ -481,26 +346,3 @@ class KeptCalls:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _check(value: Any, place: str) -> None:
-    """Refuse what would not come back from JSON as it was."""
-    if type(value) is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise _no_json(place, f"a key of type {type(key).__name__}")
-            _check(item, place)
-    elif type(value) is list:
-        for item in value:
-            _check(item, place)
-    elif type(value) not in _EXACT:
-        raise _no_json(place, type(value).__name__)
-    elif type(value) is float and not math.isfinite(value):
-        raise _no_json(place, f"the number {value}")
-
-
-def _no_json(place: str, what: str) -> InputValidationError:
-    return InputValidationError(
-        f"{place} cannot be kept: it is or holds {what}, and comes back from JSON as something else, if at all",
-        hint="Give the function texts, numbers, booleans, None, lists and dicts, and let it make the rest of them.",
-    )

@@ -18,9 +18,11 @@ from bulletproof.store.tables import kept_functions as functions
 from bulletproof.store.values import clean, is_id
 
 State = Literal["waiting", "running", "failed", "expired"]
-WAITING, FAILED = "waiting", "failed"
-BY_HAND = 0.0
-"""When a call is due that somebody wants to be run next."""
+WAITING: State = "waiting"
+RUNNING: State = "running"
+FAILED: State = "failed"
+NEXT = "next"
+"""What the state of a call is that somebody wants to be run before the others."""
 
 _ERROR = 300
 _PIECE = 500
@@ -103,7 +105,8 @@ class KeptStore:
                 await self._count(connection, name, kept=1)
                 return new
             # It lives on as if it were new: one whose time was over, or that failed, must not take this one along.
-            again = {name: row[name] for name in ("state", "code", "error", "expires")}
+            again = {name: row[name] for name in ("code", "error", "expires")}
+            again["state"] = sa.case((calls.c.state == FAILED, WAITING), else_=calls.c.state)
             there = await connection.execute(sa.update(calls).where(same).values(again).returning(calls.c.kept_id))
             found: str | None = there.scalar()
             return found
@@ -130,19 +133,19 @@ class KeptStore:
             is known to be due.
         """
         name, now = clean(name), self._time()
-        taken = calls.c.claimed_until > now
-        waiting = sa.select(calls).where(calls.c.name == name, calls.c.state == WAITING, _alive(now)).limit(1)
-        first = (taken.desc(),) if ordered else ()
-        by_hand = (calls.c.due <= BY_HAND).desc()
-        head = waiting.order_by(*first, by_hand, calls.c.id)
+        mine = sa.select(calls).where(calls.c.name == name, _alive(now)).order_by(calls.c.id).limit(1)
+        running, by_hand, waiting = (mine.where(calls.c.state == state) for state in (RUNNING, NEXT, WAITING))
         if not ordered:
-            head = waiting.where(~taken).order_by(by_hand, (calls.c.due <= now).desc(), calls.c.id)
+            running, waiting = running.where(calls.c.claimed_until <= now), waiting.where(calls.c.due <= now)
 
         async def look(connection: AsyncConnection) -> tuple[Any, float | None]:
-            row = (await connection.execute(head)).first()
-            if row is None or row.claimed_until > now:
-                return None, None
-            return (row, None) if row.due <= now else (None, row.due - now)
+            # One that somebody takes care of, or left behind; then what was asked for; each found by the index.
+            for query in (running, by_hand, waiting):
+                row = (await connection.execute(query)).first()
+                if row is not None:
+                    wait = 0.0 if row.state == NEXT else max(row.due, row.claimed_until) - now
+                    return (row, None) if wait <= 0 else (None, wait)
+            return None, None
 
         async def work(connection: AsyncConnection) -> tuple[KeptCall | None, float | None]:
             wait = (await self._lock(connection, name)).next_at - now
@@ -153,9 +156,10 @@ class KeptStore:
             if row is None:
                 return None, wait_for_it
             taking = sa.update(calls).where(calls.c.id == row.id)
-            await connection.execute(taking.values(claim=claim, claimed_until=until, attempts=row.attempts + 1))
+            changes = {"state": RUNNING, "claim": claim, "claimed_until": until, "attempts": row.attempts + 1}
+            await connection.execute(taking.values(changes))
             await connection.execute(sa.update(functions).where(functions.c.name == name).values(next_at=now + spacing))
-            return replace(_call(row, now, shown=True), state="running", attempts=row.attempts + 1), None
+            return replace(_call(row, now, shown=True), state=RUNNING, attempts=row.attempts + 1), None
 
         row, wait = await self.access.read("look for kept calls in", look)
         return (None, wait) if row is None else await self.access.write("take a kept call from", work)
@@ -182,9 +186,14 @@ class KeptStore:
 
     async def hasten(self, name: str) -> None:
         """Have the calls of a function run as soon as the rate allows: its service is back."""
-        now = self._time()
-        which = (calls.c.name == clean(name)) & (calls.c.state == WAITING) & (calls.c.due > now)
-        await self._update("hasten kept calls in", which, {"due": now})
+        name, now = clean(name), self._time()
+        later = sa.update(calls).where(calls.c.name == name, calls.c.state == WAITING, calls.c.due > now)
+
+        async def work(connection: AsyncConnection) -> None:
+            await self._lock(connection, name)  # or two who do so might wait for each other
+            await connection.execute(later.values(due=now))
+
+        await self.access.write("hasten kept calls in", work)
 
     async def retry(self, kept_id: str) -> None:
         """Have a call run next, one that failed too.
@@ -192,8 +201,10 @@ class KeptStore:
         Raises:
             NotFoundError: There is none of the id.
         """
-        which = (calls.c.kept_id == kept_id) & _alive(self._time())
-        if not (is_id(kept_id) and await self._update("hasten a kept call in", which, {"due": 0.0, "state": WAITING})):
+        now = self._time()
+        state = sa.case((calls.c.claimed_until > now, calls.c.state), else_=NEXT)
+        which = (calls.c.kept_id == kept_id) & _alive(now)
+        if not (is_id(kept_id) and await self._update("hasten a kept call in", which, {"state": state})):
             raise _missing(kept_id)
 
     async def drop(self, kept_id: str) -> None:
@@ -289,12 +300,13 @@ def _alive(now: float) -> sa.ColumnElement[bool]:
 
 
 def _call(row: Any, now: float, *, shown: bool = False) -> KeptCall:
-    over = row.expires is not None and row.expires <= now
+    state = row.state
+    if row.claimed_until <= now:
+        over = row.expires is not None and row.expires <= now
+        state = "expired" if over else FAILED if state == FAILED else WAITING
     return KeptCall(
-        id=row.kept_id, function=row.name, key=row.key,
-        state="running" if row.claimed_until > now else "expired" if over else row.state,
-        code=row.code, error=row.error, attempts=row.attempts, kept_at=_moment(row.kept_at),
-        due=_moment(row.due) if row.due > BY_HAND else None,
+        id=row.kept_id, function=row.name, key=row.key, state=state, code=row.code, error=row.error,
+        attempts=row.attempts, kept_at=_moment(row.kept_at), due=None if row.state == NEXT else _moment(row.due),
         expires=None if row.expires is None else _moment(row.expires),
         digest=hashlib.sha256(row.arguments.encode()).hexdigest()[:12], arguments=row.arguments if shown else None,
     )  # fmt: skip
