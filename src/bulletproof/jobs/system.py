@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -159,7 +160,8 @@ class JobTables:
 def _sqlite(address: Address) -> sa.Engine:
     assert address.path is not None
     path = address.path.with_name(_FILE)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # where it cannot be made, whoever uses the database is told
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=_POOL, max_overflow=0)
 
     @sa.event.listens_for(engine, "connect")

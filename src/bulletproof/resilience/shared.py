@@ -264,15 +264,19 @@ class SharedState:
     def _apply(self, notice: Notice) -> None:
         if notice.source == self._source or (notice.expires is not None and notice.expires <= self._now()):
             return
+        until, now = notice.until, self._now()
+        if until is not None:
+            # At most as long as was said: the clock may have been set back since.
+            until = min(until, now + max(until - notice.at, timedelta()))
         if notice.topic == _GATE:
             gate = self._gates.get(notice.name)
-            if gate is not None and notice.until is not None:
-                gate.observe(notice.until)
+            if gate is not None and until is not None:
+                gate.observe(until)
             return
         breaker = self._breakers.get(notice.name)
         if breaker is None or notice.state not in _TOLD:
             return
-        left = (notice.until - self._now()).total_seconds() if notice.until is not None else 0.0
+        left = (until - now).total_seconds() if until is not None else 0.0
         breaker.observe(
             CircuitState(notice.state),
             open_for=left,
