@@ -174,8 +174,9 @@ class Reruns:
 
     async def report_expired(self) -> None:
         """Drop the calls whose time is over, and say so."""
-        for call in await self._store.expire():
-            self._report(call, call.code, f"expired after {call.attempts} attempts; the last error: {call.error}")
+        while gone := await self._store.expire():
+            for call in gone:
+                self._report(call, call.code, f"expired after {call.attempts} attempts; the last error: {call.error}")
 
     def _report(self, call: KeptCall, code: str, text: str) -> None:
         spec = CODES.get(code, CODES["internal_error"])

@@ -208,7 +208,7 @@ class KeptStore:
             raise _missing(kept_id)
 
     async def drop(self, kept_id: str) -> None:
-        """Forget a call; one that is running comes to its end.
+        """Forget a call; one that is running is stopped by who holds it.
 
         Raises:
             NotFoundError: There is none of the id.
