@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from bulletproof.analysis import Analyzer
-from bulletproof.errors import AIError, Diagnosis, InputValidationError, StoreError, classify
+from bulletproof.errors import AIError, Diagnosis, InputValidationError, NotFoundError, StoreError, classify
 from bulletproof.ingest import Cleaner, IngestLimits
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.processor.answer import error_answer, success_answer
@@ -297,11 +297,12 @@ class AIDataProcessor:
         if problem is not None:
             logger.debug("a broken-off run is left to the sweep", extra={"processing_id": processing_id})
 
-    async def _try(self, work: Any) -> StoreError | None:
+    async def _try(self, work: Any) -> AIError | None:
         try:
             with _current().stages.measure("store"):
                 await work
-        except StoreError as error:
+        # Not found: the run was swept, as when the clock jumps, or another file stands in the place of the database.
+        except (StoreError, NotFoundError) as error:
             return error
         return None
 
