@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NOT_ALONE = {"__main__", "__init__", "harness", "conformance", "load", "serving"}
-ON_REQUEST = {"predict_soak", "batch_soak"}  # ten minutes, half an hour
+ON_REQUEST = {"predict_soak", "batch_soak", "crash", "chaos"}  # ten minutes and more
 
 
 def main(arguments: list[str]) -> int:
