@@ -240,6 +240,25 @@ def test_a_damaged_database_is_moved_aside_and_said_until_somebody_has_seen_to_i
     assert service.client.get("/health").json()["components"]["store"] == {"status": "healthy"}
 
 
+def test_damaged_jobs_are_moved_aside_and_batches_go_on(run: Any, tmp_path: Path, web: Any) -> None:
+    environment = {"BULLETPROOF_FETCH_ALLOW_HOSTS": "127.0.0.1", "BULLETPROOF_BATCH_CONCURRENCY": "0"}
+    service = run(environment=environment)  # takes batches and works on none
+    answer = service.client.post("/batches", json={"urls": [web.url("/page/1"), web.url("/page/2")]})
+    assert answer.status_code == 202
+    service.stop()
+    file = tmp_path / "data" / "jobs.db"
+    file.write_bytes(b"\0" * 5000)
+    service = run(environment=environment | {"BULLETPROOF_BATCH_CONCURRENCY": "4"})
+    limit = time.monotonic() + 60
+    while (found := service.client.get(f"/batches/{answer.json()['batch_id']}").json())["status"] != "complete":
+        assert time.monotonic() < limit, found
+        time.sleep(0.2)
+    assert found["success"] == 2
+    (aside,) = file.parent.glob("jobs.db.corrupt-*")
+    assert str(aside) in service.log.read_text()
+    assert str(aside) in str(service.client.get("/health").json()["reasons"])
+
+
 def test_a_database_that_is_damaged_while_running_costs_no_answer(run: Any, tmp_path: Path) -> None:
     service = run()
     service.stored_again()

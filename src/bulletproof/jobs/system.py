@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from bulletproof.errors import ConfigurationError, redact
 from bulletproof.store.address import Address
+from bulletproof.store.damage import JOBS_FILE, clear_way
 from bulletproof.store.failures import explain
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ LIVE = ["ENQUEUED", "PENDING"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED"]
 _PIECE = 5000
 SCHEMA = "bulletproof_jobs"
-_FILE = "jobs.db"
 _POOL = 6
 _BUSY_SECONDS = 30
 _log = logging.getLogger("bulletproof.jobs")
@@ -72,7 +73,10 @@ class JobTables:
                 code="missing_dependency",
                 hint="pip install 'bulletproof-ai[pipeline]'",
             ) from error
-        self.address = address
+        self.address = self._shown = address
+        if address.path is not None:
+            path = address.path.with_name(JOBS_FILE)
+            self._shown = replace(address, path=path, shown=f"sqlite:///{path}")
         self.engine = _sqlite(address) if address.path is not None else _postgresql(address)
         _quieten()
         self._client = DBOSClient(
@@ -149,7 +153,7 @@ class JobTables:
         try:
             return await asyncio.to_thread(work)
         except Exception as error:
-            raise explain(error, self.address, doing) from error
+            raise explain(error, self._shown, doing) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -159,9 +163,10 @@ class JobTables:
 
 def _sqlite(address: Address) -> sa.Engine:
     assert address.path is not None
-    path = address.path.with_name(_FILE)
+    path = address.path.with_name(JOBS_FILE)
     with suppress(OSError):  # where it cannot be made, whoever uses the database is told
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_way(path)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=_POOL, max_overflow=0)
 
     @sa.event.listens_for(engine, "connect")

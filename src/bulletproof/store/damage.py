@@ -1,12 +1,18 @@
 """A damaged SQLite file: moved aside and said, so that results are kept again; never replaced in silence."""
 
-from contextlib import suppress
+import logging
+import sqlite3
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bulletproof.errors import StoreError
 from bulletproof.store.address import Address
 
+JOBS_FILE = "jobs.db"
+"""The jobs of batches, beside the results."""
+CHECKED_BYTES = 64 * 2**20
+"""Largest file that is looked at as a whole when it is opened."""
 Identity = tuple[int, int]
 
 _CORRUPT, _NOT_A_DATABASE = 11, 26  # https://www.sqlite.org/rescode.html
@@ -20,6 +26,7 @@ _MOVED_HINT = (
     "'sqlite3 {path} .recover' gets out what can still be read; or restore a backup in place of the new file. Then "
     "remove {path} and its -wal and -shm: until then the service counts as degraded."
 )
+_log = logging.getLogger("bulletproof.store")
 
 
 class DamagedError(StoreError):
@@ -88,6 +95,21 @@ def moved(address: Address, target: Path, details: str) -> DamagedError:
     )
 
 
+def clear_way(path: Path) -> None:
+    """Look at a database before anybody uses it, and move it aside if it is damaged."""
+    opened = identity_of(path)
+    if opened is None or path.stat().st_size > CHECKED_BYTES:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        found = str(error) if is_damage(error) else "ok"
+    if found != "ok" and (target := set_aside(path, opened, named=False)) is not None:
+        known = moved(Address("sqlite", f"sqlite:///{path}", path), target, found)
+        _log.error("%s", known, extra={"code": known.code, "hint": known.hint})
+
+
 def found_aside(path: Path | None) -> list[Path]:
     """Return the damaged files that were moved aside and that nobody has seen to."""
     if path is None or not path.parent.is_dir():
@@ -98,11 +120,12 @@ def found_aside(path: Path | None) -> list[Path]:
 
 def still_aside(address: Address) -> StoreError | None:
     """Return what an operator has to see to, if there is anything."""
-    found = found_aside(address.path)
+    path = address.path
+    found = found_aside(path) + found_aside(path.with_name(JOBS_FILE) if path is not None else None)
     if not found:
         return None
     names = ", ".join(str(file) for file in found)
     return DamagedError(
-        f"{address} was damaged and begun anew; what was stored before is in {names}",
+        f"a database file was damaged and begun anew; what was in it before is in {names}",
         hint=_MOVED_HINT.format(path=found[-1]),
     )

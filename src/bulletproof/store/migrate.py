@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from bulletproof.errors import StoreError
 from bulletproof.resilience import timeout
 from bulletproof.store.address import Address
-from bulletproof.store.damage import damaged
+from bulletproof.store.damage import CHECKED_BYTES, damaged
 from bulletproof.store.database import Database
 
 VERSION_TABLE = "bulletproof_version"
@@ -18,7 +18,6 @@ HEAD = "0006"
 
 _FOLDER = Path(__file__).with_name("migrations")
 _LOCK = 0x62756C6C65747072  # of PostgreSQL's advisory locks; nobody else has this number
-_CHECKED_BYTES = 64 * 2**20
 _log = logging.getLogger("bulletproof.store")
 
 
@@ -59,7 +58,7 @@ async def _prepare_file(database: Database, path: Path) -> None:
         mode = await connection.scalar(sa.text("PRAGMA journal_mode"))
         if mode != "wal" and await connection.scalar(sa.text("PRAGMA journal_mode = WAL")) != "wal":
             _log.warning("%s is not on a local disk, it seems: readers and writers wait for each other", path)
-        if await asyncio.to_thread(_size, path) <= _CHECKED_BYTES:  # the check reads all of it
+        if await asyncio.to_thread(_size, path) <= CHECKED_BYTES:  # the check reads all of it
             found = await connection.scalar(sa.text("PRAGMA quick_check(1)"))
             if found != "ok":
                 raise damaged(database.address, str(found))
