@@ -96,13 +96,19 @@ def _quoting(lines: Sequence[str], dialect: Dialect) -> Dialect:
     text = "".join(lines)
     if f'{dialect.delimiter} "' in text:
         spaced = dialect._replace(skip_spaces=True)
-        if _share(parse_sample(lines, spaced)) > _share(parse_sample(lines, dialect)):
+        better = _share(parse_sample(lines, spaced)) - _share(parse_sample(lines, dialect))
+        if better > 0 or (better == 0 and _orderly(lines, spaced) >= _orderly(lines, dialect)):
             dialect = spaced
     if '\\"' in text:
         escaped = dialect._replace(escape="\\")
-        if len(parse_sample(lines, escaped, strict=True)) > len(parse_sample(lines, dialect, strict=True)):
+        if _orderly(lines, escaped) > _orderly(lines, dialect):
             dialect = escaped
     return dialect
+
+
+def _orderly(lines: Sequence[str], dialect: Dialect) -> int:
+    """Return the number of rows before the first whose quotes are not in order."""
+    return len(parse_sample(lines, dialect, strict=True))
 
 
 def _share(rows: Sequence[Sequence[str]]) -> float:
