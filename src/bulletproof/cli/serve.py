@@ -5,7 +5,8 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +14,6 @@ from bulletproof.cli.dashboard import dashboard_beside
 from bulletproof.cli.ports import check_free
 from bulletproof.errors import ConfigurationError
 from bulletproof.settings import Settings, load_settings
-
-_GRACE_SECONDS = 30
 
 
 def serve(
@@ -33,6 +32,8 @@ def serve(
     Then send a file:
 
       curl -F file=@reviews.csv http://127.0.0.1:8000/process
+
+    With several workers SIGHUP replaces them one by one, without a request lost.
     """
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = load_settings(**overrides)
@@ -49,15 +50,25 @@ def serve(
         if dashboard_port is not None:
             os.environ["BULLETPROOF_DASHBOARD_PORT"] = str(dashboard_port)
         typer.echo(_greeting(settings), err=True)
-        uvicorn.run(
-            "bulletproof.service:app",
-            host=settings.host,
-            port=settings.port,
-            workers=workers,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+        options: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            # Without httptools it is uvicorn's slower parser, which has no such limits.
+            "http": "bulletproof.service.connections:Connections" if find_spec("httptools") else "auto",
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+            "timeout_graceful_shutdown": settings.drain_seconds,
+        }
+        if workers == 1:
+            uvicorn.run("bulletproof.service:app", **options)
+            return
+        from bulletproof.cli.workers import START_SECONDS, run_workers
+
+        run_workers(
+            uvicorn.Config(
+                "bulletproof.service:app", workers=workers, timeout_worker_healthcheck=START_SECONDS, **options
+            )
         )
 
 
