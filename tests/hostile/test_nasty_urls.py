@@ -148,7 +148,7 @@ async def test_bodies_of_batches_are_read_strictly(sender: Any) -> None:
         headers = {"Idempotency-Key": key.encode("latin-1")}
         got, answer = await sender.send("POST", "/batches", json={"urls": [good]}, headers=headers)
         assert (got, answer["code"]) == (400, "invalid_request"), (key, answer)
-    for path in ("../../etc/passwd", "%2e%2e%2f", "a" * 5000, "%00", "' OR 1=1 --", "é", "%ff", "{}", "a/b/c"):
+    for path in ("../../etc/passwd", "%2e%2e", "a" * 5000, "%00", "' OR 1=1 --", "é", "%ff", "{}", "a/b/c"):
         for place in ("batches", "results", "models"):
             got, answer = await sender.send("GET", f"/{place}/{path}")
             assert got in (404, 422), (path, answer)
