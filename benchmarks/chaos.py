@@ -303,21 +303,23 @@ async def strike(fault: Fault, load: Load, small: Load | None, seconds: float) -
         await asyncio.sleep(0.1)
     if well is None:
         load.problems.append(f"{fault.name}: not well again after {_RECOVERY_LIMIT:g} s")
+    took = None if well is None else round(well - healed, 2)
+    print(f"{fault.name:<44} for {healed - began:.1f} s; well again after {took} s", flush=True)
+    return {"fault": fault.name, "seconds": round(healed - began, 1), "seconds_to_recover": took,
+            "window": (began, healed)}  # fmt: skip
+
+
+def tell_answers(outcome: dict[str, Any], loads: list[Load]) -> None:
+    """Say how the requests were answered that came while something was wrong."""
+    began, healed = outcome.pop("window")
     answers: dict[str, Counter[str]] = {}
     slowest = 0.0
-    for one in [*load.seen, *(small.seen if small else [])]:
-        if began <= one.started < healed:
-            said = f"{one.status} {one.code}".strip() + (
-                "" if one.good or one.status >= 400 else " degraded or not stored"
-            )
-            answers.setdefault(one.what, Counter())[said] += 1
-            slowest = max(slowest, one.ended - one.started)
-    took = None if well is None else round(well - healed, 2)
-    print(f"{fault.name:<44} well again after {took} s; slowest answer {slowest:.1f} s; "
-          + ", ".join(f"{what} {dict(counts)}" for what, counts in answers.items()), flush=True)  # fmt: skip
-    return {"fault": fault.name, "seconds": round(healed - began, 1), "seconds_to_recover": took,
-            "slowest_answer": round(slowest, 2),
-            "answers": {what: dict(found) for what, found in answers.items()}}  # fmt: skip
+    for one in (one for load in loads for one in load.seen if began <= one.started < healed):
+        shade = "" if one.good or one.status >= 400 else " degraded or not stored"
+        answers.setdefault(one.what, Counter())[f"{one.status} {one.code}".strip() + shade] += 1
+        slowest = max(slowest, one.ended - one.started)
+    outcome |= {"slowest_answer": round(slowest, 2), "answers": {what: dict(found) for what, found in answers.items()}}
+    print(f"{outcome['fault']:<44} slowest answer {slowest:4.1f} s; {outcome['answers']}")
 
 
 async def campaign(folder: Path, postgres: Any, seconds: float) -> dict[str, Any]:
@@ -362,6 +364,8 @@ async def campaign(folder: Path, postgres: Any, seconds: float) -> dict[str, Any
                     else:
                         load.problems.append("a store is not healthy at the end")
     llm.stop()
+    for outcome in outcomes:
+        tell_answers(outcome, loads)
     answers = Counter(f"{one.what} {one.status}" for load in loads for one in load.seen)
     return {
         "disk_fault": "a full tmpfs" if mounted else "left out: mounting is not allowed here", "faults": outcomes,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +179,17 @@ def test_without_file_handles_it_waits_or_answers_typed_and_goes_on_afterwards(r
     pid = service.process.pid
     used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 8, used + 8))
-    idle = [socket.create_connection(("127.0.0.1", free_port)) for _ in range(40)]
-    time.sleep(0.5)
-    assert len(list(Path(f"/proc/{pid}/fd").iterdir())) >= used + 7
-    # This connection was there before: whoever is inside is answered.
-    for _ in range(3):
-        service.process_file()
-    assert service.client.get("/health/live").status_code == 200
-    for connection in idle:
-        connection.close()
+    with ExitStack() as idle:
+        for _ in range(40):
+            idle.enter_context(socket.create_connection(("127.0.0.1", free_port)))
+        limit = time.monotonic() + 20
+        while len(list(Path(f"/proc/{pid}/fd").iterdir())) < used + 7:
+            assert time.monotonic() < limit
+            # This connection was there before, and is not idle: whoever is inside is answered.
+            assert service.client.get("/health/live").status_code == 200
+        for _ in range(3):
+            service.process_file()
+        assert service.client.get("/health/live").status_code == 200
     found = service.stored_again()
     assert httpx.get(f"http://127.0.0.1:{free_port}/results/{found['processing_id']}").status_code == 200
     assert service.process.poll() is None
