@@ -1,7 +1,8 @@
-"""A trusted model runs in the event loop when it is quick and in a thread when it is not."""
+"""A trusted model runs in a thread; in the event loop only when it cannot but be quick."""
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,9 +43,9 @@ class Clock:
         return self.now
 
 
-def runner(model: Model, took: float = 0.0001) -> tuple[LocalRunner, Clock]:
+def runner(model: Model, took: float = 0.0001, steady: bool = True) -> tuple[LocalRunner, Clock]:
     clock = Clock(took)
-    return LocalRunner(model, name="it", memory_bytes=0, clock=clock), clock
+    return LocalRunner(model, name="it", memory_bytes=0, steady=steady, clock=clock), clock
 
 
 async def test_the_first_run_is_measured_in_a_thread_and_quick_ones_follow_in_the_loop() -> None:
@@ -53,6 +54,32 @@ async def test_the_first_run_is_measured_in_a_thread_and_quick_ones_follow_in_th
     for _ in range(3):
         await quick.run(ROW, timeout=5)
     assert model.where() == ["thread", "loop", "loop"]
+
+
+async def test_a_model_that_one_row_may_hang_stays_in_threads_however_quick_it_was() -> None:
+    go = threading.Event()
+    model = Model()
+    it, _ = runner(model, steady=False)
+    for _ in range(3):
+        await it.run(ROW, timeout=5)
+    model.deed = lambda: go.wait(20)
+    began = time.monotonic()
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.01)
+            beats += 1
+
+    heart = asyncio.create_task(beat())
+    with pytest.raises(PredictionTimeoutError):
+        await it.run(ROW, timeout=0.2)
+    heart.cancel()
+    go.set()
+    assert model.where() == ["thread"] * 4
+    assert time.monotonic() - began < 5
+    assert beats > 3
 
 
 async def test_each_size_is_measured_for_itself() -> None:
@@ -117,6 +144,9 @@ def raising(error: BaseException) -> Callable[[], None]:
         (KeyError("column"), PredictionError, "prediction_failed"),
         (StopIteration(), PredictionError, "prediction_failed"),
         (SystemExit(1), PredictionError, "prediction_failed"),
+        (GeneratorExit(), PredictionError, "prediction_failed"),
+        (asyncio.CancelledError(), PredictionError, "prediction_failed"),
+        (BaseException("odd"), PredictionError, "prediction_failed"),
         (MemoryError(), ResourceError, "out_of_memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"), ResourceError, "gpu_out_of_memory"),
     ],
@@ -130,3 +160,30 @@ async def test_whatever_the_model_raises_is_typed(before: int, error: BaseExcept
     with pytest.raises(kind) as caught:
         await it.run(ROW, timeout=5)
     assert (caught.value.code, caught.value.__cause__) == (code, error)
+    assert str(caught.value) == f"it raised {type(error).__name__}"  # what it said may be meant for its owner alone
+
+
+async def test_a_keyboard_interrupt_that_a_model_raises_is_its_own_and_one_of_the_user_goes_through() -> None:
+    model = Model(raising(KeyboardInterrupt()))
+    it, _ = runner(model)
+    with pytest.raises(PredictionError, match="it raised KeyboardInterrupt"):
+        await it.run(ROW, timeout=5)
+    model.deed = lambda: None
+    await it.run(ROW, timeout=5)
+    model.deed = raising(KeyboardInterrupt())  # in the thread of the event loop it comes from the keyboard
+    with pytest.raises(KeyboardInterrupt):
+        await it.run(ROW, timeout=5)
+
+
+class Numbers:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise asyncio.CancelledError
+
+
+async def test_what_is_raised_while_its_answer_is_read_is_the_models_too() -> None:
+    class Lazy:
+        def predict(self, rows: Any, /) -> Outputs:
+            return Outputs(Numbers())  # type: ignore[arg-type]
+
+    with pytest.raises(PredictionError, match="it raised CancelledError"):
+        await LocalRunner(Lazy(), name="it", memory_bytes=0).run(ROW, timeout=5)

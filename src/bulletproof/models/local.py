@@ -1,4 +1,4 @@
-"""A trusted model in this process: in the event loop when it is quick, in a thread when it is not."""
+"""A trusted model in this process: in a thread, or in the event loop when it cannot but be quick."""
 
 import asyncio
 import contextlib
@@ -32,21 +32,30 @@ _QUICK = 0.001  # seconds for which nobody else in the event loop minds waiting
 class LocalRunner:
     """Runs a model here.
 
-    Runs of so many rows are made in a thread until one of them took less than a millisecond; from then on they are
-    made in the event loop, which saves more than a quick model costs. Python cannot stop a thread: one whose time is
-    over goes on, and ``run`` says so.
+    Each run is made in a thread, so that whatever a model does, the event loop goes on. Python cannot stop a thread:
+    one whose time is over goes on, and ``run`` says so. Runs of a model whose time depends on nothing but the number of
+    rows are made in a thread until one of them took less than a millisecond; from then on those of as many rows are
+    made in the event loop, which saves more than they cost.
 
     Args:
         predictor: The model.
         name: What to call it in errors.
         memory_bytes: What it holds in memory.
+        steady: Whether no row can make it take longer than another.
         clock: Gives seconds.
     """
 
     def __init__(
-        self, predictor: Predictor, *, name: str, memory_bytes: int, clock: Callable[[], float] = time.perf_counter
+        self,
+        predictor: Predictor,
+        *,
+        name: str,
+        memory_bytes: int,
+        steady: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.memory_bytes = memory_bytes
+        self._steady = steady
         self._predictor = predictor
         self._name = name
         self._clock = clock
@@ -57,9 +66,13 @@ class LocalRunner:
         size = len(rows).bit_length()
         usual = self._seconds.get(size, math.inf)
         began = self._clock()
-        if usual < _QUICK:
+        if self._steady and usual < _QUICK:
             try:
                 return predict(self._predictor, rows, self._name)
+            except PredictionError as error:
+                if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C comes to this thread, whatever runs in it
+                    raise error.__cause__ from None
+                raise
             finally:
                 self._seconds[size] = 0.8 * usual + 0.2 * (self._clock() - began)
         running = start_thread(partial(self._timed, rows, size))
@@ -141,23 +154,23 @@ def predict(predictor: Predictor, rows: Rows, name: str) -> Outputs:
 
     Raises:
         ResourceError: It ran out of memory.
-        PredictionError: It raised something else, or tried to end the process.
+        PredictionError: It raised something else, or tried to end the process. What it said is left to the log, by
+            way of ``__cause__``: it may hold what nobody but its owner should see.
         InvalidModelOutputError: What it answered are no numbers.
     """
+    outputs = None
     try:
         outputs = predictor.predict(rows)
+        return Outputs(_floats(outputs.values), *map(_floats_or_none, (outputs.probabilities, outputs.confidences)))
     except AIError:
         raise
-    except (Exception, SystemExit) as error:
-        found = classify(error)
-        message = f"{name} raised {type(error).__name__}: {found.details}"
-        if found.code in ("out_of_memory", "gpu_out_of_memory"):
-            raise ResourceError(message, code=found.code) from error
+    except BaseException as error:  # what ends a process or a task is the model's own here, and ends neither
+        if outputs is not None and isinstance(error, TypeError | ValueError | OverflowError | AttributeError):
+            raise InvalidModelOutputError(f"{name} answered something that is not numbers") from error
+        message, code = f"{name} raised {type(error).__name__}", classify(error).code
+        if code in ("out_of_memory", "gpu_out_of_memory"):
+            raise ResourceError(message, code=code) from error
         raise PredictionError(message) from error
-    try:
-        return Outputs(_floats(outputs.values), *map(_floats_or_none, (outputs.probabilities, outputs.confidences)))
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InvalidModelOutputError(f"{name} answered something that is not numbers") from error
 
 
 def _floats(given: object) -> Rows:

@@ -14,6 +14,16 @@ _STANDARD = frozenset(
     ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft", "com.microsoft.nchwc",
      "ai.onnx.training", "com.microsoft.experimental", "org.pytorch.aten")
 )  # fmt: skip
+# Operators whose work depends on the shapes of their inputs alone. Those that repeat, or whose result is as large as a
+# number says (Loop, Scan, Range, Expand, Tile, ...), are not among them.
+_STEADY = frozenset(
+    """Abs Add And ArgMax ArgMin ArrayFeatureExtractor BatchNormalization Binarizer Cast CastLike Clip Concat Constant
+    Div Dropout Equal Erf Exp FeatureVectorizer Flatten Floor Gather Gemm Greater GreaterOrEqual Identity Imputer
+    LabelEncoder LayerNormalization LeakyRelu Less LessOrEqual LinearClassifier LinearRegressor Log MatMul Max Min Mul
+    Neg Normalizer Not OneHotEncoder Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape SVMClassifier
+    SVMRegressor Scaler Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TopK Transpose TreeEnsemble
+    TreeEnsembleClassifier TreeEnsembleRegressor Unsqueeze Where ZipMap""".split()
+)
 # For each kind of message: the fields with messages in them that are looked into, and of what kind those are.
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
@@ -36,6 +46,7 @@ class OnnxFacts:
     Args:
         domains: Sets of operators beyond the standard ones: each needs a library of its own.
         external: Files with weights beside it.
+        operators: The names of its operators.
         label_lists: The classes of its classifiers, numbers or texts, in order; of two lists at most.
         producer: The program that wrote it.
         note: Why it was not read to its end; empty when it was.
@@ -43,9 +54,15 @@ class OnnxFacts:
 
     domains: dict[str, None] = field(default_factory=dict)
     external: dict[str, None] = field(default_factory=dict)
+    operators: dict[str, None] = field(default_factory=dict)
     label_lists: dict[tuple[int | str, ...], None] = field(default_factory=dict)
     producer: str = ""
     note: str = ""
+
+    @property
+    def steady(self) -> bool:
+        """Whether no input of a given shape can make it take longer than another."""
+        return not (self.domains or self.external or self.note) and self.operators.keys() <= _STEADY
 
 
 def read_onnx(path: Path) -> OnnxFacts:
@@ -75,7 +92,7 @@ def _walk(data: mmap.mmap, facts: OnnxFacts) -> None:
         labels: list[int | str] = []
         for number, at, length in _fields(data, start, end):
             left -= 1
-            if left < 0 or len(facts.domains) + len(facts.external) > _MOST_NAMES:
+            if left < 0 or len(facts.domains) + len(facts.external) + len(facts.operators) > _MOST_NAMES:
                 raise ValueError("there is more in it than is looked at")
             if number in _INSIDE[kind]:
                 waiting.append((_INSIDE[kind][number], at, at + length))
@@ -95,6 +112,8 @@ def _note(kind: str, texts: dict[int, str], labels: list[int | str], facts: Onnx
         domain = texts.get(1 if kind == "opset" else 7, "")
         if domain not in _STANDARD:
             facts.domains[domain] = None
+        if kind == "node":
+            facts.operators[texts.get(4, "")] = None
     elif kind == "entry" and texts.get(1) == "location":
         facts.external[texts.get(2, "")] = None
     elif labels and len(facts.label_lists) < 2:

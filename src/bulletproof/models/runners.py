@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bulletproof.errors import ModelLoadError
 from bulletproof.models.local import LocalRunner, start_thread
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.runner import Runner
@@ -38,9 +39,17 @@ async def open_runner(folder: Path, manifest: Manifest) -> Runner:
 
 
 def _load(folder: Path, manifest: Manifest) -> LocalRunner:
+    from bulletproof.models.loaders.onnx_models import OnnxPredictor
     from bulletproof.models.loading import open_predictor
+    from bulletproof.models.onnx_file import read_onnx
 
-    predictor = open_predictor(folder, manifest)
-    file = folder / manifest.file
+    name, file = f"{manifest.name} {manifest.version}", folder / manifest.file
+    try:
+        predictor = open_predictor(folder, manifest)
+    except Exception:
+        raise
+    except BaseException as error:  # what the model raised; outside of this thread it would be taken for ours
+        raise ModelLoadError(f"{name} cannot be loaded: it raised {type(error).__name__}") from error
     held = sum(part.stat().st_size for part in (file, *file.rglob("*")))
-    return LocalRunner(predictor, name=f"{manifest.name} {manifest.version}", memory_bytes=held)
+    steady = isinstance(predictor, OnnxPredictor) and read_onnx(file).steady
+    return LocalRunner(predictor, name=name, memory_bytes=held, steady=steady)
