@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -232,3 +233,14 @@ async def test_a_cancelled_first_asker_does_not_spoil_it_for_the_others(web: Sit
     assert [(await other).status for other in others] == [200, 200]
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+def test_a_file_that_names_thousands_of_crawlers_and_rules_is_read_in_time() -> None:
+    others = "".join(
+        f"user-agent: other-{letter}{letter * (number % 200)}\n" for number in range(500) for letter in "abcdefghij"
+    )
+    text = f"{others}user-agent: us\n" + "disallow: /a\n" * 20_000 + f"{others}allow: /\n" + "disallow: /b\n" * 20_000
+    begun = time.process_time()
+    rules = parse_robots(text, "us")
+    assert time.process_time() - begun < 2
+    assert (rules.allows("/a"), rules.allows("/b")) == (False, True)

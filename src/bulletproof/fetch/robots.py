@@ -42,18 +42,20 @@ class Rules(NamedTuple):
 
 def parse_robots(text: str, agent: str) -> Rules:
     """Read what a ``robots.txt`` says to the crawler with this product token; what is no line of it is left out."""
+    mine = (agent.lower(), "*")  # a file may name thousands of others, each with thousands of rules
     groups: dict[str, list[tuple[str, bool]]] = {}
     delays: dict[str, float] = {}
-    names: list[str] = []
+    names: set[str] = set()
     naming = False
     for line in re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")):
         key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
         key = key.lower()
         if key == "user-agent":
             token = _TOKEN.match(value)
-            names = [*(names if naming else ()), token[0].lower()] if token else (names if naming else [])
+            names = (names if naming else set()) | ({token[0].lower()} & set(mine) if token else set())
             naming = True
-            groups.update({name: groups.get(name, []) for name in names})
+            for name in names:
+                groups.setdefault(name, [])
         elif key in ("allow", "disallow", "crawl-delay"):
             naming = False
             for name in names:
@@ -62,7 +64,7 @@ def parse_robots(text: str, agent: str) -> Rules:
                         groups[name].append((encode(value, more="?"), key == "allow"))
                 elif re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value, re.ASCII):
                     delays[name] = float(value)
-    chosen = agent.lower() if agent.lower() in groups else "*"
+    chosen = next((name for name in mine if name in groups), "*")
     return Rules(tuple(dict.fromkeys(groups.get(chosen, ()))), delays.get(chosen))
 
 
