@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser test-heavy lint format audit sbom bench classify-table fuzz lock clean
+.PHONY: help demo serve test test-browser test-heavy lint format audit sbom bench bench-reliability classify-table fuzz lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -51,6 +51,9 @@ sbom: $(VENV)/.audit $(VENV)/.app ## Write the bill of materials of the installe
 
 bench: $(VENV)/.bench ## Run the benchmarks and write benchmarks/results/ (ARGS="process resilience" for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-reliability: $(VENV)/.bench $(VENV)/.fuzz ## Run the campaigns against the running service and write docs/reliability.md (ARGS=--quick for less)
+	@$(BIN)/python -m benchmarks.reliability --run $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## Fuzz all that reads untrusted input, for an hour in all (ARGS="json csv --seconds 60" for less)
 	@$(BIN)/python -m fuzz $(ARGS)

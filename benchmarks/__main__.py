@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_ALONE = {"__main__", "__init__", "harness", "conformance", "load", "serving"}
-ON_REQUEST = {"predict_soak", "batch_soak", "crash", "chaos"}  # ten minutes and more
+NOT_ALONE = {"__main__", "__init__", "harness", "conformance", "load", "serving", "reliability"}
+ON_REQUEST = {"predict_soak", "batch_soak", "crash", "chaos", "rolling"}  # ten minutes and more
 
 
 def main(arguments: list[str]) -> int:

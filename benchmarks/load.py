@@ -144,7 +144,7 @@ def summary(latencies: dict[str, list[float]], seconds: float) -> dict[str, Any]
         values.sort()
         found[status] = {
             "rate": round(len(values) / seconds, 1),
-            **{f"p{q}_ms": round(1000 * values[min(len(values) - 1, len(values) * q // 100)], 3) for q in (50, 99)},
+            **{f"p{q}_ms": round(1000 * values[min(len(values) - 1, len(values) * q // 100)], 3) for q in (50, 95, 99)},
         }
     return found
 

@@ -25,3 +25,10 @@ def test_the_readme_shows_the_targets_that_there_are() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert named <= targets
+
+
+def test_the_page_of_figures_says_what_the_campaigns_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.reliability import page
+
+    assert (ROOT / "docs" / "reliability.md").read_text() == page(), "make it anew: python -m benchmarks.reliability"

@@ -102,6 +102,7 @@ class ModelServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._told_of_load = -math.inf
         self._asked: tuple[tuple[str, str | None], float, Manifest | None] = (("", None), 0.0, None)
 
     async def predict(
@@ -230,6 +231,10 @@ class ModelServer:
         self.monitor.record_exception(error, service)
         if found.error_type is ErrorType.VALIDATION:
             return
+        if found.code == "overloaded":
+            if self._clock() - self._told_of_load < 1:
+                return  # a flood must not become one of log lines
+            self._told_of_load = self._clock()
         bug = found.code in ("internal_error", "prediction_failed")
         logger.log(
             logging.ERROR if bug else logging.WARNING,

@@ -57,10 +57,10 @@ class Door:
         self._untold, self._told_at = 0, float("-inf")
         self.turns: Turns | None = None
         if places:
-            # Held fast below by a quarter of the places: times differ for many reasons, and some work has to go on.
-            least = max(1, places // 4)
+            # As many as there are places share the cores, so a time may grow by that without anything being wrong;
+            # twice that is. Half of the places stay in any case: times differ for many reasons.
             limit = AdaptiveLimit(
-                name, initial=places, min_limit=least, max_limit=places, tolerance=4, clock=clock
+                name, initial=places, min_limit=max(1, places // 2), max_limit=places, tolerance=2 * places, clock=clock
             )  # fmt: skip
             most = places + queued
             self.turns = Turns(name, max_concurrent=places, max_queued=most, sole=sole, limit=limit)
