@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,28 @@ async def test_an_error_comes_as_problem_details_when_asked_for(client: httpx.As
     assert response.json()["status"] == 422
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon", "1e9", ""])
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon", "1e9", "1_0", "+5", "0x5", "5 s", ""])
 async def test_a_time_that_is_none_is_refused(client: httpx.AsyncClient, given: str) -> None:
     response = await predict(client, body(input_data=ROW), **{"X-Request-Timeout": given})
     assert "X-Request-Timeout" in typed(response, 400, "invalid_request")["details"]
+
+
+@pytest.mark.parametrize("given", ["0.5", ".5", "5", "86401", "999999999", "9" * 400])
+async def test_a_time_beyond_what_the_model_allows_is_taken_for_that(client: httpx.AsyncClient, given: str) -> None:
+    response = await predict(client, body(input_data=ROW), **{"X-Request-Timeout": given})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/iris/infer"])
+async def test_the_time_of_a_request_covers_the_reading_of_its_body(client: httpx.AsyncClient, path: str) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(20)
+
+    began = time.monotonic()
+    response = await client.post(path, content=slowly(), headers={"X-Request-Timeout": "0.3"})
+    assert time.monotonic() - began < 5
+    assert "0.3 s of X-Request-Timeout" in typed(response, 408, "request_timeout")["details"]
 
 
 async def test_a_compressed_body_is_refused_and_named(client: httpx.AsyncClient) -> None:

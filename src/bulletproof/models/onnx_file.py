@@ -20,9 +20,9 @@ _STEADY = frozenset(
     """Abs Add And ArgMax ArgMin ArrayFeatureExtractor BatchNormalization Binarizer Cast CastLike Clip Concat Constant
     Div Dropout Equal Erf Exp FeatureVectorizer Flatten Floor Gather Gemm Greater GreaterOrEqual Identity Imputer
     LabelEncoder LayerNormalization LeakyRelu Less LessOrEqual LinearClassifier LinearRegressor Log MatMul Max Min Mul
-    Neg Normalizer Not OneHotEncoder Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape SVMClassifier
-    SVMRegressor Scaler Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TopK Transpose TreeEnsemble
-    TreeEnsembleClassifier TreeEnsembleRegressor Unsqueeze Where ZipMap""".split()
+    Neg Normalizer Not OneHotEncoder Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape
+    SVMClassifier SVMRegressor Scaler Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TopK Transpose
+    TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor Unsqueeze Where ZipMap""".split()  # noqa: SIM905 -- read by people
 )
 # For each kind of message: the fields with messages in them that are looked into, and of what kind those are.
 _INSIDE: dict[str, dict[int, str]] = {

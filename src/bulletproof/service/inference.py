@@ -15,7 +15,7 @@ from bulletproof.errors import AIError, InputValidationError
 from bulletproof.models.server import Prediction
 from bulletproof.service.access import services_of
 from bulletproof.service.json_body import body_of, json_object
-from bulletproof.service.predict import TIMEOUT_HEADER, ask, failure, timeout_of
+from bulletproof.service.predict import TIMEOUT_HEADER, ask, failure, in_time, left_of, timeout_of
 from bulletproof.service.responses import Answer
 from bulletproof.service.tensors import INPUT, as_bytes, parameters_of, rows_of, tensor
 
@@ -130,11 +130,13 @@ async def infer(request: Request, name: Name, version: Name | None = None) -> Re
     """Ask a model: one input with all features, and as outputs prediction, confidence and, of a classifier, label."""
     started = time.perf_counter()
     try:
-        body, tail = await _split(request)
+        allowed = timeout_of(request)
+        body, tail = await in_time(_split(request), allowed)
         asked = await json_object(request, _FIELDS, body)
         wanted = _wanted(asked)
         rows = rows_of(asked.get("inputs"), tail)
-        found = await ask(request, rows, name, version, _timeout(request, parameters_of(asked)))
+        left = left_of(_timeout(parameters_of(asked), allowed), started)
+        found = await ask(request, rows, name, version, left)
         answer = _answer(found, asked, wanted)
     except Exception as error:  # noqa: BLE001 -- each of them has a typed answer
         return failure(request, error, name, version, started, tell=True)
@@ -173,11 +175,11 @@ def _wanted(asked: dict[str, Any]) -> dict[str, bool] | None:
     return wanted
 
 
-def _timeout(request: Request, parameters: dict[str, Any]) -> float | None:
+def _timeout(parameters: dict[str, Any], by_header: float | None) -> float | None:
     """Return the seconds that the client gives us: by header, or by the parameter ``timeout`` in microseconds."""
     given = parameters.get("timeout")
     if given is None:
-        return timeout_of(request)
+        return by_header
     if type(given) is not int or given <= 0:
         raise InputValidationError("the parameter timeout must be a whole number of microseconds", field="timeout")
     return given * _MICROSECONDS

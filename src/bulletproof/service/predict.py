@@ -1,8 +1,10 @@
 """``POST /predict``: numbers in, what a model says of them out; and ``GET /models``."""
 
-import math
+import asyncio
+import re
 import time
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Request
@@ -11,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bulletproof.errors import AIError, InputValidationError, classify
+from bulletproof.errors import AIError, DeadlineExceededError, InputValidationError, classify
 from bulletproof.models import Manifest, ModelInfo, ModelRegistry, VersionInfo
 from bulletproof.models.requests import PredictionResponse
 from bulletproof.models.server import Prediction
@@ -22,17 +24,21 @@ from bulletproof.service.json_body import json_object, kind_of
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import ModelAnswer, Models, ModelVersion, Predictions
 
+T = TypeVar("T")
+
 router = APIRouter(tags=["predict"])
 
 _FIELDS = ("input_data", "model_version", "model")
-_LEAST_SECONDS, _MOST_SECONDS = 0.001, 86400
+_LEAST_SECONDS, _MOST_SECONDS = 0.001, 86400.0
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
 _HUNG_UP = 499  # what web servers log for it; nobody is there to read it
 TIMEOUT_HEADER = {
     "name": "X-Request-Timeout",
     "in": "header",
     "required": False,
-    "description": "Seconds that the answer may take; at most what the model's limits allow, which is the default.",
-    "schema": {"type": "number", "minimum": _LEAST_SECONDS, "maximum": _MOST_SECONDS},
+    "description": "Seconds that the answer may take, from the first byte of the body on. A prediction takes at most "
+    "what the model's limits allow, which is the default; more than that is taken for that.",
+    "schema": {"type": "number", "minimum": _LEAST_SECONDS},
 }
 _BODY = {
     "required": True,
@@ -87,10 +93,10 @@ async def _predict(request: Request) -> bytes | Response:
     started = time.perf_counter()
     asked: dict[str, Any] = {}
     try:
-        asked = _checked(await json_object(request, _FIELDS))
-        found = await ask(
-            request, asked["input_data"], asked.get("model"), asked.get("model_version"), timeout_of(request)
-        )
+        timeout = timeout_of(request)
+        asked = _checked(await in_time(json_object(request, _FIELDS), timeout))
+        left = left_of(timeout, started)
+        found = await ask(request, asked["input_data"], asked.get("model"), asked.get("model_version"), left)
     except Exception as error:  # noqa: BLE001 -- each of them has a typed answer
         return failure(request, error, asked.get("model"), asked.get("model_version"), started)
     services_of(request).measures.observe_prediction(found.model, found.model_version, time.perf_counter() - started)
@@ -215,7 +221,7 @@ def failure(
 
 
 def timeout_of(request: Request) -> float | None:
-    """Return the seconds that the client gives us.
+    """Return the seconds that the client gives us; of more than a day a day.
 
     Raises:
         InputValidationError: They are none.
@@ -223,17 +229,56 @@ def timeout_of(request: Request) -> float | None:
     given = request.headers.get("x-request-timeout")
     if given is None:
         return None
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = math.nan
-    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
+    if not _DECIMAL.fullmatch(given) or (seconds := float(given)) < _LEAST_SECONDS:
         raise InputValidationError(
-            f"X-Request-Timeout is {given!r:.40}, not a number of seconds from {_LEAST_SECONDS} to {_MOST_SECONDS}",
+            f"X-Request-Timeout is {given!r:.40}, not a number of seconds such as 2 or 0.5, from {_LEAST_SECONDS} on",
             code="invalid_request",
             field="X-Request-Timeout",
         )
-    return seconds
+    return min(seconds, _MOST_SECONDS)
+
+
+async def in_time(reading: Awaitable[T], timeout: float | None) -> T:
+    """Await the reading of a body for as long as the client gives us.
+
+    Args:
+        reading: What to await.
+        timeout: Seconds; None for as long as the service waits for any body.
+
+    Raises:
+        InputValidationError: ``request_timeout``: it has not come in time.
+    """
+    if timeout is None:
+        return await reading
+    try:
+        async with asyncio.timeout(timeout):
+            return await reading
+    except TimeoutError as expiry:
+        if isinstance(expiry, AIError):
+            raise
+        raise InputValidationError(
+            f"the body had not arrived within the {timeout:g} s of X-Request-Timeout",
+            code="request_timeout",
+            hint="Send the body without long pauses, or allow more time with X-Request-Timeout.",
+        ) from expiry
+
+
+def left_of(timeout: float | None, started: float) -> float | None:
+    """Return what is left of the seconds that the client gives us.
+
+    Args:
+        timeout: The seconds; None for no limit.
+        started: When the request began, by ``time.perf_counter``.
+
+    Raises:
+        DeadlineExceededError: Nothing.
+    """
+    if timeout is None:
+        return None
+    left = timeout - (time.perf_counter() - started)
+    if left <= 0:
+        raise DeadlineExceededError(f"reading the request took the {timeout:g} s of X-Request-Timeout")
+    return left
 
 
 def _checked(asked: dict[str, Any]) -> dict[str, Any]:
