@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from bulletproof.jobs.chunk import _seconds_left
 from bulletproof.jobs.lease import leases_of
 from bulletproof.monitor import AIErrorMonitor
+from bulletproof.pipeline import ProcessingItem
+from bulletproof.pipeline.rows import RowKey
 from bulletproof.processor import AIDataProcessor
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, Gate, Notice, SharedState
 from bulletproof.service.quota import Limit, Meter
 from bulletproof.settings import Settings
-from bulletproof.store import ResultStore
+from bulletproof.store import ItemRow, ResultStore
 
 STEPS = [timedelta(days=400), timedelta(hours=2), timedelta(seconds=-30), timedelta(hours=-2), timedelta(days=-400)]
 
@@ -159,6 +162,13 @@ async def test_a_run_under_way_is_stored_whole_or_not_at_all_and_always_answered
         assert (run is not None) is answer["stored"]
         if run is not None:
             assert len(await store.get_results(answer["processing_id"], limit=5000)) == 3000
+
+
+@pytest.mark.parametrize("back", [0, 3600, 400 * 86_400])
+def test_an_item_that_waits_for_another_try_waits_no_longer_than_was_said(back: int) -> None:
+    saved = datetime.now(UTC) + timedelta(seconds=back)  # as the clock stood before it was set back
+    row = ItemRow(position=0, url="http://example.com/", updated_at=saved, not_before=saved + timedelta(seconds=30))
+    assert 29 < _seconds_left(ProcessingItem(row.url, key=RowKey("batch", row))) <= 30
 
 
 async def test_a_lease_is_a_lock_and_knows_no_time(tmp_path: Path) -> None:

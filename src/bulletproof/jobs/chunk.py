@@ -92,8 +92,12 @@ async def _when_due(items: Sequence[ProcessingItem]) -> AsyncIterator[Processing
 
 
 def _seconds_left(item: ProcessingItem) -> float:
-    due = item.key.row.not_before
-    return 0.0 if due is None else max(0.0, (due - datetime.now(UTC)).total_seconds())
+    row: ItemRow = item.key.row
+    due, now = row.not_before, datetime.now(UTC)
+    if due is None:
+        return 0.0
+    # At most as long as was said: the clock may have been set back since.
+    return max(0.0, (due - max(now, row.updated_at or now)).total_seconds())
 
 
 def _waits(item: ProcessingItem) -> bool:
