@@ -13,21 +13,22 @@ from sklearn.linear_model import LinearRegression
 
 from bulletproof.errors import (
     AIError,
-    DeadlineExceededError,
     InputValidationError,
     InvalidModelOutputError,
+    ModelError,
     ModelLoadError,
     NotFoundError,
     OverloadedError,
     PredictionError,
     PredictionTimeoutError,
+    ResourceError,
 )
 from bulletproof.models.loaded import LoadedModels
 from bulletproof.models.manifest import InputSchema, Manifest, OutputSchema
 from bulletproof.models.predictor import Outputs
 from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.runners import open_runner
-from bulletproof.models.server import ModelServer
+from bulletproof.models.server import ModelServer, Prediction
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.resilience import remaining
 from support import hostile
@@ -46,6 +47,9 @@ class Loaded:
 
     def lease(self, manifest: Manifest) -> "Loaded":
         return self
+
+    def is_ready(self, manifest: Manifest) -> bool:
+        return True
 
     async def __aenter__(self) -> "Loaded":
         self.lent += 1
@@ -189,20 +193,137 @@ async def test_the_deadline_is_handed_down_and_never_longer_than_the_model_allow
     assert seen == [(10.0, 10.0), (2.0, 2.0), (10.0, 10.0)]
 
 
-async def test_a_load_that_takes_longer_than_the_request_has_is_a_504_and_goes_on_for_the_next(
-    registry: ModelRegistry,
-) -> None:
-    async def slowly(folder: Any, manifest: Manifest) -> Any:
-        await asyncio.sleep(0.2)
+@pytest.fixture
+async def cold(registry: ModelRegistry) -> AsyncIterator[tuple[ModelServer, asyncio.Event]]:
+    """A server whose models are loaded once a test says so."""
+    go = asyncio.Event()
+
+    async def later(folder: Any, manifest: Manifest) -> Any:
+        await go.wait()
         return await open_runner(folder, manifest)
 
-    loaded = LoadedModels(slowly, registry.folder_of, memory_bytes=2**30)
+    loaded = LoadedModels(later, registry.folder_of, memory_bytes=2**30)
     server = ModelServer(registry, loaded=loaded, monitor=AIErrorMonitor())
-    with pytest.raises(DeadlineExceededError):
-        await server.predict(FLOWER, timeout=0.05)
-    assert await server.predict(FLOWER)
+    yield server, go
     await server.aclose()
     await loaded.aclose()
+
+
+async def test_a_load_that_takes_longer_than_the_request_has_is_a_503_to_retry_and_goes_on_for_the_next(
+    cold: tuple[ModelServer, asyncio.Event],
+) -> None:
+    server, go = cold
+    with pytest.raises(OverloadedError, match=r"iris v1.0 is being loaded") as caught:
+        await server.predict(FLOWER, timeout=0.05)
+    assert (caught.value.spec.http_status, caught.value.retryable) == (503, True)
+    assert caught.value.retry_after
+    go.set()
+    assert await server.predict(FLOWER)
+    assert server.queues()["model:iris:v1.0"].limit == 16
+
+
+async def test_what_a_model_allows_for_a_prediction_is_not_used_up_by_loading_it(
+    cold: tuple[ModelServer, asyncio.Event], add: Add
+) -> None:
+    server, go = cold
+    add(hostile.Hostile(), timeout_seconds=0.5)
+    task = asyncio.create_task(server.predict([0, 1], model="hostile"))
+    await asyncio.sleep(0.7)
+    assert not task.done()
+    go.set()
+    assert (await task).predictions[0].label == "positive"
+
+
+async def test_of_a_burst_on_a_model_that_is_being_loaded_those_beyond_its_capacity_are_refused_at_once(
+    cold: tuple[ModelServer, asyncio.Event], add: Add
+) -> None:
+    server, go = cold
+    add(hostile.Hostile(), max_concurrent=2, max_queued=8)
+    tasks = [asyncio.create_task(server.predict([0, 1], model="hostile")) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    refused = [task.exception() for task in tasks if task.done()]
+    assert len(refused) == 190
+    assert all(isinstance(error, OverloadedError) and error.retry_after for error in refused)
+    go.set()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(one, Prediction) for one in done) == 10
+
+
+async def test_who_cannot_have_a_place_in_time_is_told_as_soon_as_it_is_known_how_long_runs_take(
+    serve: Callable[..., ModelServer], add: Add
+) -> None:
+    async def run(rows: Any, *, timeout: float, on_runaway: Any) -> Outputs:
+        await asyncio.sleep(0.2)
+        return await positive(rows, timeout=timeout)
+
+    add(hostile.Hostile(), max_concurrent=2)
+    server = serve(run, default_model="hostile")
+    began = time.monotonic()
+    moments: list[float] = []
+
+    async def ask() -> bool:
+        try:
+            await server.predict([0, 1], timeout=2)
+        except OverloadedError as error:
+            moments.append(time.monotonic() - began)
+            return not error.retry_after
+        return True
+
+    answered = sum(await asyncio.gather(*(ask() for _ in range(200))))
+    assert 10 <= answered <= 20  # 2 places for 2 s
+    early = sum(moment < 1.0 for moment in moments)
+    assert early > 150, sorted(moments)[:3]
+
+
+async def test_crashes_and_overflows_leave_limit_and_reckoning_as_they_were(
+    serve: Callable[..., ModelServer], add: Add
+) -> None:
+    now = [100.0]
+    errors: list[AIError] = []
+
+    async def run(rows: Any, *, timeout: float, on_runaway: Any) -> Outputs:
+        now[0] += 9.0 if errors else 0.01
+        if errors:
+            raise errors.pop()
+        return await positive(rows, timeout=timeout)
+
+    add(hostile.Hostile(), max_concurrent=4)
+    server = serve(run, default_model="hostile", clock=lambda: now[0])
+    await server.predict([0, 1])
+    for error in (
+        ModelError("crashed", code="model_crashed"),
+        ResourceError("too much", code="out_of_memory"),
+        OverloadedError("it is being loaded"),
+    ) * 20:
+        errors.append(error)
+        with pytest.raises(AIError):
+            await server.predict([0, 1])
+    lane = server._lanes["hostile", "v1.0"]
+    assert lane.limit.limit == 4
+    assert lane._usual == pytest.approx(0.01)
+
+
+async def test_the_models_that_answer_by_default_are_loaded_ahead_of_time(
+    serve: Callable[..., ModelServer], add: Add, registry: ModelRegistry
+) -> None:
+    add(hostile.Hostile(), "fine")
+    broken = add(hostile.Hostile(), "broken")
+    (registry.folder_of(broken) / broken.file).write_bytes(b"rubbish")
+    server = serve()
+    server.warm()
+    async with asyncio.timeout(20):
+        while len(versions := server.loaded.health()["versions"]) < 3 or "loading" in str(versions):
+            await asyncio.sleep(0.01)
+    states = {name: one["state"] for name, one in versions.items()}
+    assert states == {"iris:v1.0": "loaded", "fine:v1.0": "loaded", "broken:v1.0": "failed"}
+
+
+async def test_closing_breaks_off_what_is_loaded_ahead_of_time(cold: tuple[ModelServer, asyncio.Event]) -> None:
+    server, _ = cold
+    server.warm()
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await server.aclose()
 
 
 async def test_a_thread_that_runs_away_is_answered_in_time_and_keeps_its_place(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ logger = logging.getLogger("bulletproof.models")
 Key = tuple[str, str]
 T = TypeVar("T")
 
+_LONGEST_RETRY = 30.0  # seconds that are told to those who come while a model is being loaded
 # What fails to load fails again until somebody mends it: one failure is enough, and trying again costs a load.
 LOADING = CircuitConfig(failure_threshold=1, success_threshold=1, timeout=5, timeout_factor=2, max_timeout=60)
 
@@ -36,7 +38,7 @@ LOADING = CircuitConfig(failure_threshold=1, success_threshold=1, timeout=5, tim
 class _Place:
     """Where the runner of a manifest is, or will be."""
 
-    __slots__ = ("leases", "loading", "manifest", "outdated", "runner")
+    __slots__ = ("began", "leases", "loading", "manifest", "outdated", "runner")
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -44,6 +46,7 @@ class _Place:
         self.loading: asyncio.Task[Runner] | None = None
         self.leases = 0  # those that wait for it to be loaded included
         self.outdated = False
+        self.began = time.monotonic()
 
     @property
     def bytes(self) -> int:
@@ -118,8 +121,8 @@ class LoadedModels:
 
         Raises:
             ModelLoadError: The version cannot be loaded.
-            DeadlineExceededError: Loading takes longer than the request has.
-            OverloadedError: The models have been closed.
+            OverloadedError: Loading takes longer than the request has, and goes on for those to come; or the models
+                have been closed.
         """
         place = self._place_of(manifest)
         place.leases += 1
@@ -127,6 +130,15 @@ class LoadedModels:
             yield place.runner if place.runner is not None else await self._wait(place)
         finally:
             self._give_back(place)
+
+    def is_ready(self, manifest: Manifest) -> bool:
+        """Tell whether the runner of a version is there: to lend it, nobody has to wait."""
+        place = self._places.get((manifest.name, manifest.version))
+        return place is not None and place.manifest is manifest and place.runner is not None
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether a model of so many bytes would have its place without another being let go."""
+        return self._held() + size <= self._limit
 
     def health(self) -> dict[str, Any]:
         """Return which versions are loaded, being loaded, or cannot be, and why."""
@@ -225,7 +237,12 @@ class LoadedModels:
             if isinstance(expiry, AIError):
                 raise
             name = f"{place.manifest.name} {place.manifest.version}"
-            raise DeadlineExceededError(f"{name} is still being loaded, and the time allowed is over") from expiry
+            passed = time.monotonic() - place.began
+            raise OverloadedError(
+                f"{name} is being loaded, for {passed:.2g} s by now; this request has no time left to wait for it",
+                hint="Try again as soon as Retry-After says: the model goes on being loaded.",
+                retry_after=min(max(1.0, passed), _LONGEST_RETRY),  # nobody knows better than: as long again
+            ) from expiry
         except AIError as error:
             raise copy(error) from error.__cause__  # each request its own: they are raised in many tasks
 

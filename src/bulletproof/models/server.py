@@ -6,10 +6,12 @@ import math
 import random
 import time
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
 from bulletproof.errors import (
+    AIError,
     ErrorType,
     InputValidationError,
     NotFoundError,
@@ -31,6 +33,7 @@ logger = logging.getLogger("bulletproof.models")
 
 _LANES = 256
 _FRESH_SECONDS = 0.001
+_WARMED, _WARM_SECONDS = 16, 60.0  # models that are loaded ahead of time, and how long the others wait for one of them
 _MEMORY_BYTES = 2 * 2**30  # of the models of a server that is given none
 
 
@@ -102,6 +105,7 @@ class ModelServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._warming: asyncio.Task[None] | None = None
         self._told_of_load = -math.inf
         self._asked: tuple[tuple[str, str | None], float, Manifest | None] = (("", None), 0.0, None)
 
@@ -119,7 +123,8 @@ class ModelServer:
             input_data: A list of numbers, or a list of such lists, as a JSON parser gives it.
             model: Name of the model; None for the default one.
             version: As in ``v1.0``; None for the active one.
-            timeout: Seconds for all of it; at most what the model's limits allow, which is the default.
+            timeout: Seconds for all of it, loading the model included. Once that is loaded, a prediction has at most
+                what the model's limits allow, which is the default.
 
         Returns:
             The checked answer.
@@ -127,7 +132,8 @@ class ModelServer:
         Raises:
             InputValidationError: The input, the name or the time is not valid.
             NotFoundError: There is no such model or version; lists what there is.
-            OverloadedError: No place is free, and none will be in time; ``retry_after`` says when.
+            OverloadedError: No place is free, and none will be in time, or the model is being loaded; ``retry_after``
+                says when.
             PredictionTimeoutError: The model did not answer in time.
             DeadlineExceededError: The time was over before the model was asked.
             ModelError: It cannot be loaded, failed, crashed, or answered rubbish.
@@ -152,6 +158,29 @@ class ModelServer:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    def warm(self) -> None:
+        """Load the versions that answer by default, in the background, so that no request has to wait for that.
+
+        The default model first, then the others, one after the other, as far as they have room; remote ones are left.
+        One that cannot be loaded is told of by the log and by ``loaded.health``, as ever. ``aclose`` breaks it off.
+        """
+        if self._warming is None:
+            self._warming = asyncio.create_task(self._warm(), context=Context())
+
+    async def _warm(self) -> None:
+        models = await asyncio.to_thread(self.registry.models)
+        for model in sorted(models, key=lambda model: model.name != self.default_model)[:_WARMED]:
+            try:
+                manifest = self.registry.manifest(model.name)
+                file = self.registry.folder_of(manifest) / manifest.file
+                if manifest.type == "remote" or not self.loaded.has_room(file.stat().st_size):
+                    continue
+                with deadline(_WARM_SECONDS):
+                    async with self.loaded.lease(manifest):
+                        pass
+            except (AIError, OSError) as error:
+                logger.info("%s is not loaded ahead of time: %s", model.name, error)
 
     def reports(self) -> list[dict[str, Any]]:
         """Return how each candidate does beside its active version; see ``Trial.report``."""
@@ -182,6 +211,9 @@ class ModelServer:
     async def aclose(self) -> None:
         """Stop: comparisons are broken off, and models that were loaded here are let go."""
         self._draining = True
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.wait({self._warming})
         await self._trials.aclose()
         if self._owns_loaded:
             await self.loaded.aclose()
@@ -203,9 +235,9 @@ class ModelServer:
             raise InputValidationError(f"timeout must be above 0 seconds, not {timeout!r}", field="timeout")
         lane = self._lane(self._manifest(name, version))
         rows, single = lane.read(data)
-        allowed = lane.manifest.limits.timeout_seconds
         rule = self.registry.rollout(name).candidate if version is None else None
-        with deadline(allowed if timeout is None else min(timeout, allowed), clock=self._clock):
+        # What the limits allow begins once the model is loaded; what the client gives is for all of it.
+        with deadline(timeout, clock=self._clock):
             if rule is None:
                 return Prediction(await lane.predict(rows), name, lane.manifest.version, single)
             answered_by, answers = await self._trials.predict(lane, rule, rows, data)
@@ -220,7 +252,14 @@ class ModelServer:
             limits = manifest.limits
             alone = manifest.isolated and limits.batch_rows == 1
             places = places_of(manifest) if alone else limits.max_concurrent
-            lane = self._lanes[key] = Lane(manifest, self.loaded.lease, places=places, clock=self._clock)
+            lane = self._lanes[key] = Lane(
+                manifest,
+                self.loaded.lease,
+                is_ready=self.loaded.is_ready,
+                places=places,
+                fixed=alone,
+                clock=self._clock,
+            )
         return lane
 
     def _report(self, error: Exception, name: str) -> None:

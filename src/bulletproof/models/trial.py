@@ -21,6 +21,7 @@ Rows = NDArray[np.float64]
 _BESIDE = 8  # comparisons under way at the same time
 _CANARY_TIME = 0.5  # share of its time after which a canary request goes to the active version
 _LATEST = 1000
+_LEAST_SECONDS = 1e-6
 _RELATIVE = 1e-3  # difference of two values of a regression up to which they agree
 
 
@@ -157,8 +158,9 @@ class Trials:
         if rule.mode == "canary":
             try:
                 candidate = self._lane_of(name, rule.version)
-                left = remaining()
-                with deadline(left * _CANARY_TIME if left else None, clock=self._clock):
+                left, allowed = remaining(), active.manifest.limits.timeout_seconds
+                seconds = allowed if left is None else min(left, allowed)
+                with deadline(max(seconds * _CANARY_TIME, _LEAST_SECONDS), clock=self._clock):
                     answers = await self._timed(trial.candidate, candidate, candidate.read(data)[0])
             except Exception as error:  # noqa: BLE001 -- whatever it is, there is another version to ask
                 trial.rescued += 1

@@ -156,6 +156,7 @@ def create_app(
             ):
                 with when_told_to_stop(services.stop):
                     services.ready = True
+                    services.models.warm()
                     yield
                     services.ready = False
         finally:
