@@ -83,9 +83,10 @@ def test_hostile_text_is_shown_as_text(serve: Any, board: Any) -> None:
     board.sees("Process a file", "2 of 2 records analysed", "{{7*7}}**b**")
     board.upload("x.csv", b"text\nhello there\n", Field_that_holds_the_text=HOSTILE)
     board.sees("Process a file", "<img src=x onerror=", "What to do")
-    board.sees("Most frequent errors", "<img src=x onerror=")
     board.sees("Recent runs", "<img src=x onerror=")
-    board.panel("Most frequent errors").get_by_role("button").first.click()
+    httpx.post(f"{address}/batches", json={"urls": [HOSTILE]})
+    board.sees("Most frequent errors", "<img src=x onerror=")
+    board.panel("Most frequent errors").get_by_role("button").filter(has_text="<img src=x").first.click()
     expect(board.page.get_by_role("dialog").filter(has_text="fingerprint")).to_contain_text("<img src=x onerror=")
     board.page.wait_for_timeout(500)
     assert board.page.title() == "Bulletproof dashboard"
