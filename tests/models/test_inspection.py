@@ -160,6 +160,76 @@ def test_dangerous_builtins_are_unusual_and_plain_ones_are_not(tmp_path: Path, n
     assert inspect_model(written(tmp_path / "x", data)).unusual == [f"builtins.{name}"]
 
 
+EVIL = b"0cposix\nsystem\n(S'true'\ntR."
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"I0x10\n", b"L0x10L\n", b"I010\n", b"I5\x00 and more\n", b"Fa\n", b"S'" + b"a" * 200_000 + b"'\n",
+        b"Sno quotes\n", b"V\\u12\n", b"h\x01", b"g5\n", b"Np0x1\n", b"(", b"N0" * 10 + b"N", b"U\x02\xff\xff",
+        b"C\x10" + bytes(6) + b'{"a": "aaa',
+    ],
+    ids=lambda start: start[:8].hex(),
+)  # fmt: skip
+def test_what_unpicklers_read_differently_hides_nothing(tmp_path: Path, start: bytes) -> None:
+    """An import behind an argument that one reader takes and another refuses is named all the same."""
+    facts = inspect_model(written(tmp_path / "evil", start + EVIL))
+    assert facts.runs_code
+    assert facts.unusual == ["posix.system"]
+
+
+@pytest.mark.parametrize("data", [b"N0" * 1_100_000 + EVIL, b"S'" + b"a" * (1 << 20), b"ZF0x", b"]\x00\x10\x00\x00abc"])
+def test_what_is_not_read_to_its_end_is_told_and_taken_for_code(tmp_path: Path, data: bytes) -> None:
+    facts = inspect_model(written(tmp_path / "evil", data))
+    if not data.startswith(b"S"):  # that one fails before it does anything
+        assert facts.runs_code
+    assert facts.notes
+
+
+class RanError(Exception):
+    """Something was imported."""
+
+
+class Careless(pickle._Unpickler):
+    """As joblib unpickles; what it would import is the finding."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise RanError
+
+
+class CarelessInC(pickle.Unpickler):
+    find_class = Careless.find_class
+
+
+OPCODES = st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])
+ARGUMENTS = st.sampled_from(
+    [b"\n", b"0x1\n", b"1\n", b"01\n", b"0\n", b"\x00", b"\x01", b"'a'\n", b"1L\n", b"\x01\x00\x00\x00a", b"1.5\n"]
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(OPCODES | ARGUMENTS | st.binary(max_size=3), max_size=12))
+def test_whatever_an_unpickler_would_import_is_said_to_run_code(parts: list[bytes]) -> None:
+    for data in (b"".join(parts) + b"cposix\nsystem\n.", b"".join(parts) + EVIL):
+        for unpickler in (Careless, CarelessInC):
+            try:
+                unpickler(io.BytesIO(data)).load()
+            except RanError:
+                with tempfile.TemporaryDirectory() as folder:
+                    assert inspect_model(written(Path(folder, "file"), data)).runs_code
+            except Exception:  # what fails before it imports anything runs nothing
+                continue
+
+
+def test_a_text_is_no_pickle_and_runs_nothing(tmp_path: Path) -> None:
+    for text in ("hello", '{"a": 1}', "# Title\n", "Some text\nand more\n"):
+        facts = inspect_model(written(tmp_path / "text", text.encode()))
+        assert (facts.format, facts.runs_code) == ("text", False)
+    facts = inspect_model(written(tmp_path / "code.py", b"import numpy as np\nprint(1)\n"))
+    assert (facts.format, facts.runs_code) == ("text", True)  # an unpickler would look for a module "mport numpy as np"
+
+
 def test_skops_files_tell_their_types(tmp_path: Path) -> None:
     skops.io.dump(MODELS["linear"](), tmp_path / "linear.skops")
     facts = inspect_model(tmp_path / "linear.skops")
@@ -222,7 +292,8 @@ def test_keras_files_tell_lambdas_and_classes_of_others(tmp_path: Path) -> None:
 def test_other_files_are_told_apart(tmp_path: Path) -> None:
     weights = struct.pack("<Q", 2) + b"{}"
     for data, found in (
-        (weights, "safetensors"), (b"GGUF" + bytes(9), "gguf"), (b"\0\0\0\0TFL3", "tflite"), (b"hello", "unknown"),
+        (weights, "safetensors"), (b"GGUF" + bytes(9), "gguf"), (b"\0\0\0\0TFL3", "tflite"), (b"hello", "text"),
+        (b"\x80", "stub"),
         (b"version https://git-lfs.github.com/spec/v1", "lfs_pointer"), (b"<!doctype html>", "html"), (b"", "unknown"),
         (b"PK\x03\x04 and nothing more", "broken_zip"),
     ):  # fmt: skip

@@ -36,7 +36,7 @@ def test_a_registered_loader_gets_the_path_and_has_its_failures_typed(tmp_path: 
     register_loader("number", lambda path: int(path.read_text()))
     assert load_ai_model(path, "number") == 7
     path.write_text("seven")
-    assert failure(path, "number").message.startswith("Failed to load number model: invalid literal for int()")
+    assert failure(path, "number").message.startswith("Failed to load number model: ValueError: invalid literal for")
     assert failure(tmp_path / "no", "number").message.startswith("Model file not found")
 
 

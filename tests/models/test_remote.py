@@ -151,6 +151,27 @@ async def test_each_status_is_an_error_of_the_other_server(
 
 
 @pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"error": "Invalid input", "details": "a must be from 0 to 30, not 99 (row 0, index 2)"}, "from 0 to 30"),
+        ({"error": "there is no version 'v9.0' of far: there is v1.0"}, "there is v1.0"),
+        ({"detail": "input\x1b[31m is \n wrong"}, "input [31m is wrong"),
+        ({"details": "x" * 5000}, "x" * 500),
+        ({"details": 5}, ""), ([], ""), ("[" * 100_000, ""),
+    ],
+)  # fmt: skip
+async def test_what_the_other_server_says_is_wrong_is_passed_on(
+    wire: Any, say: Any, make: Make, body: Any, told: str
+) -> None:
+    wire.default = say.http(body if isinstance(body, str) else json.dumps(body), status=422)
+    with pytest.raises(ExternalServiceError) as caught:
+        await ask(make())
+    assert told in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize(
     "body",
     [
         "not json", "[]", "{}", '{"predictions": 5}', '{"predictions": [{"prediction": "1", "confidence": 1}]}',

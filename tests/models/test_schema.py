@@ -83,6 +83,8 @@ def test_rows_and_numbers_mixed_are_refused_at_the_first_that_does_not_fit() -> 
     assert "length is a list" not in str(refused([1, [2], 3]))
     assert "width is a list, nested too deeply (index 1)" in str(refused([1, [2], 3]))
     assert "length is a list, nested too deeply (row 0, index 0)" in str(refused([[[1], 2, 3]]))
+    error = refused([[GOOD]])
+    assert (error.code, "nested too deeply (row 0, index 0)" in str(error)) == ("not_numeric", True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Model files from elsewhere, through a real web server that misbehaves and fsspec's own file systems."""
 
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def test_a_folder_that_is_not_there(memory: str, tmp_path: Path, how: dict[str, 
     with pytest.raises(ModelLoadError, match="there is no such folder"):
         fetch_model(memory, tmp_path / "no" / "m", **how)
     assert waits == []
+
+
+def test_the_port_is_told_and_what_to_check(tmp_path: Path, how: dict[str, Any]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free_port = probe.getsockname()[1]
+    with pytest.raises(ModelLoadError) as caught:
+        fetch_model(f"http://127.0.0.1:{free_port}/x", tmp_path / "m", **how)
+    assert f"http://127.0.0.1:{free_port}/x cannot be fetched" in str(caught.value)
+    assert caught.value.hint.startswith("Check the address, its port")
 
 
 def test_no_secret_of_an_address_is_told(web: Site, tmp_path: Path, how: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from bulletproof.models.pickles import read_pickle
+
 
 class Format(NamedTuple):
     """A kind of file.
@@ -44,20 +46,24 @@ FORMATS: dict[str, Format] = {
     "lfs_pointer": Format("a Git LFS pointer, not the file it stands for", hint="Run: git lfs pull"),
     "html": Format("a web page, not a model", hint="Download the file again; what came was a page, perhaps a login."),
     "folder": Format("a folder", hint="Name the model file inside it."),
+    "text": Format("a text file, not a model", hint="Name the model file itself, or download it again."),
+    "stub": Format("the beginning of a file that is cut off", hint="Copy the file again and compare its size."),
     "unknown": Format("a file of no known kind"),
 }
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x80\x02", "pickle"), (0, b"\x80\x03", "pickle"), (0, b"\x80\x04", "pickle"), (0, b"\x80\x05", "pickle"),
     (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
-    (0, b"\x1f\x8b", "compressed"), (0, b"BZh", "compressed"), (0, b"\xfd7zXZ", "compressed"),
-    (0, b"]\x00\x00", "compressed"), (0, b"\x04\x22\x4d\x18", "compressed"),
+    (0, b"\x1f\x8b", "compressed"), (0, b"BZh", "compressed"), (0, b"ZF", "compressed"), (0, b"\xfd7zXZ", "compressed"),
+    (0, b"]\x00", "compressed"), (0, b"\x04\x22\x4d\x18", "compressed"),
     (0, b"x\x01", "compressed"), (0, b"x\x5e", "compressed"), (0, b"x\x9c", "compressed"), (0, b"x\xda", "compressed"),
     (0, b"GGUF", "gguf"), (4, b"TFL3", "tflite"),
     (0, b"version https://git-lfs", "lfs_pointer"),
 )  # fmt: skip
 _ONNX_FIELDS = frozenset((0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42))  # tags that may follow the version of the format
-_TEXT_PICKLE = re.compile(rb"\(?[ci][A-Za-z_][\w.]*\n[A-Za-z_]\w*\n")  # of the protocols 0 and 1, which have no magic
+_NAME = re.compile(r"[A-Za-z_][\w.]*\.[\w.<>]+|copyreg extension \d+|a name worked out.*")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_MOST_OPCODES = 20_000
 _MOST_DIRECTORY, _MOST_TEXT = 16 << 20, 64 << 20
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 
@@ -106,11 +112,25 @@ def _sniff(stream: BinaryIO, head: bytes) -> str:
         return "safetensors"
     if len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 64 and head[2] in _ONNX_FIELDS:
         return "onnx"
-    if _TEXT_PICKLE.match(head):
-        return "pickle"
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "html"
-    return "unknown"
+    return _sniff_pickle(stream, head)
+
+
+def _sniff_pickle(stream: BinaryIO, head: bytes) -> str:
+    """The protocols 0 and 1 have no magic: a pickle is whatever makes sense as one until it imports something."""
+    found = read_pickle(stream, most_opcodes=_MOST_OPCODES)
+    if head and not found.damaged:
+        return "pickle"
+    if found.runs and all(map(_NAME.fullmatch, found.imports)):
+        return "pickle"
+    if head and any(len(head) < len(magic) and magic.startswith(head) for at, magic, _ in _MAGIC if at == 0):
+        return "stub"
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return "unknown" if error.start < len(head) - 4 or _CONTROLS.search(head) else "text"
+    return "text" if head and not _CONTROLS.search(head) else "unknown"
 
 
 def _zip_format(stream: BinaryIO) -> str:

@@ -38,6 +38,10 @@ _CODE: dict[str, tuple[bool, str]] = {
     "transformers": (False, "only its safetensors weights are read, and none of its code"),
 }
 _LAMBDA = "it has a Lambda layer, which is code; it is refused unless Keras is told to run it"
+# Folders, and archives, whose beginning no unpickler follows; what else says that it runs no code is read as a pickle.
+_SURE = frozenset((
+    "skops", "keras", "torch_save", "zip", "broken_zip", "transformers", "saved_model", "hdf5", "onnx",
+))  # fmt: skip
 # What models of these libraries are made of; whatever else a file imports deserves a look.
 _USUAL = frozenset((
     "_codecs", "catboost", "collections", "copy_reg", "copyreg", "lightgbm", "numpy", "pandas", "scipy",
@@ -109,11 +113,15 @@ def inspect_model(path: str | os.PathLike[str]) -> ModelFacts:
         >>> facts.format, facts.runs_code, facts.unusual
         ('pickle', True, ['builtins.print'])
     """
+    if not os.fspath(path):
+        raise ModelLoadError("the path is empty", hint="Name the model file.")
     path = Path(path)
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise ModelLoadError(f"{path} is a device or a pipe, not a file")
+            raise ModelLoadError(
+                f"{path} is a device or a pipe, not a file", hint="Copy what it gives into a file, and name that."
+            )
         found = sniff(path)
         if found == "folder":
             raise ModelLoadError(f"{path} is a folder, not a file", hint="Name the model file inside it.")
@@ -153,8 +161,6 @@ def versions_in(path: Path, found: str, *, most_opcodes: int = MOST_OPCODES) -> 
 
 
 def _look(facts: ModelFacts, stream: BinaryIO) -> None:
-    if facts.format == "unknown" and not read_pickle(stream).note:
-        facts.format = "pickle"  # one of the old protocols, whose beginning tells nothing
     facts.label, facts.model_type, hint = FORMATS[facts.format]
     facts.runs_code, why = _CODE.get(facts.format, (False, "no loader takes it as it is"))
     facts.notes.extend([hint] if hint else [])
@@ -164,6 +170,9 @@ def _look(facts: ModelFacts, stream: BinaryIO) -> None:
     except UNREADABLE as error:
         facts.runs_code, why = True, "it could not be read, so that nothing is known of it"
         facts.notes.append(f"it is damaged or hostile: {str(error)[:200]}")
+    if not facts.runs_code and facts.size and facts.format not in _SURE and read_pickle(stream).runs:
+        facts.runs_code, why = True, "what unpickles it runs code: its bytes make sense as a pickle as well"
+        _look_at_pickle(facts, stream)
     facts.why.append(_LAMBDA if facts.runs_code and facts.format in ("keras", "hdf5") else why)
 
 

@@ -16,22 +16,42 @@ _VERSION = "Install the version of the library that wrote it, or save the model 
 _VOUCH = "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
 _LAMBDA = "Replace the Lambda layer, which is code, or load the file with Keras yourself through register_loader."
 _MOVE = "Move the class into a module that can be imported here, and save the model again."
+_ENDS = "Loading it runs code that ends the process: load only files that you trust."
+_UNKNOWN = (
+    "Install the package that defines {0}, or put it on the import path. Ask the author of the model which package "
+    "that is: one that merely has the same name may be anybody's."
+)
 _LONG = 400
 _OURS = "'bulletproof-ai[models]'"
+# What pip calls the libraries that models are made of. For no other module is a name guessed.
 _INSTALLED_AS = {
+    **{name: name for name in (
+        "adlfs", "aiohttp", "catboost", "dask", "fastai", "gcsfs", "h5py", "lightgbm", "nltk", "numpy", "onnx",
+        "paramiko", "polars", "s3fs", "safetensors", "scipy", "skorch", "spacy", "statsmodels", "tensorflow", "torch",
+        "torchvision", "transformers", "xgboost",
+    )},
     **dict.fromkeys(("joblib", "onnxruntime", "pandas", "sklearn", "skops"), _OURS),
     "fsspec": "'bulletproof-ai[remote]'", "keras": "keras tensorflow",
     "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image",
+    "imblearn": "imbalanced-learn", "category_encoders": "category-encoders",
 }  # fmt: skip
 
 
-class WrongFormatError(ValueError):
+class RefusedError(ValueError):
+    """What we say ourselves, in words that need no name of an exception before them."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(message)
+
+
+class WrongFormatError(RefusedError):
     """A file of another kind than the type asked for."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(self, found: str, takes: str = "") -> None:
         label, model_type, hint = FORMATS[found]
-        self.hint = hint or (f"Pass model_type={model_type!r}." if model_type else None)
-        super().__init__(f"this is {label}")
+        instead = f"this is no {takes} file" if takes and found == "unknown" else f"this is {label}"
+        super().__init__(instead, hint or (f"Pass model_type={model_type!r}." if model_type else None))
 
 
 def load_failure(
@@ -49,13 +69,18 @@ def load_failure(
     Returns:
         To be raised from ``error``.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
     code, hint = "model_load_failed", _hint(error, text, other_version, damaged)
+    if not isinstance(error, RefusedError):
+        text = f"{type(error).__name__}{text and ': '}{text}"
+    if hint == _DAMAGED and not isinstance(error, RefusedError):
+        text = f"the file is cut off or damaged ({text})"
     if len(text) > _LONG:  # what matters stands at either end
         text = f"{text[: _LONG // 2]} ... {text[-_LONG // 2 :]}"
     missing, install = missing_library(error) if isinstance(error, ImportError) else ("", "")
     if missing:
-        code, text, hint = "missing_dependency", f"{missing} is not installed", f"pip install {install}"
+        code, text = "missing_dependency", f"the module {missing} is not installed"
+        hint = f"pip install {install}" if install else _UNKNOWN.format(missing)
     elif code_of_memory := _lack_of_memory(error, text):
         code, text = code_of_memory, f"the memory does not suffice ({text})"
         hint = "Give the process more memory, or use a smaller model."
@@ -67,7 +92,8 @@ def load_failure(
 def _hint(error: BaseException, text: str, other_version: str, damaged: bool) -> str | None:
     name = type(error).__name__
     hints = (
-        (isinstance(error, WrongFormatError), getattr(error, "hint", None)),
+        (isinstance(error, RefusedError), getattr(error, "hint", None)),
+        (isinstance(error, SystemExit), _ENDS),
         (name == "UntrustedTypesFoundException", _VOUCH),
         ("Lambda" in text and "safe_mode" in text, _LAMBDA),
         (isinstance(error, PermissionError), "Make the file readable for the user that this process runs as."),
@@ -90,14 +116,14 @@ def _lack_of_memory(error: BaseException, text: str) -> str:
 
 
 def missing_library(error: ImportError) -> tuple[str, str]:
-    """Return the module that is missing and what to install for it.
+    """Return the module that is missing and what to install for it; the latter is empty where that is not known.
 
     Both are empty when only a part of a library is missing, as after a change of versions.
     """
     for one in (error, error.__cause__):
         root = (one.name or "").partition(".")[0] if isinstance(one, ModuleNotFoundError) else ""
         if root.isidentifier() and not _is_there(root):
-            return root, _INSTALLED_AS.get(root, root)
+            return root, _INSTALLED_AS.get(root, "")
     return "", ""
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from bulletproof.errors import CircuitOpenError, ModelLoadError
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.formats import FORMATS, sniff, sniff_stream
 from bulletproof.models.inspection import UNREADABLE, versions_in
-from bulletproof.models.load_failures import WrongFormatError, load_failure
+from bulletproof.models.load_failures import RefusedError, WrongFormatError, load_failure
 from bulletproof.models.loaders import (
     keras_models,
     onnx_models,
@@ -40,6 +41,7 @@ _LOADERS: dict[str, Loader] = {
     "torch": torch_models.LOADER,
     "transformers": transformers_models.LOADER,
 }
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 # What network drives answer for a moment, while their server starts anew or their connection is made again.
 _PASSING = frozenset((errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
 
@@ -140,6 +142,7 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
     loader: Loader | None = None
     try:
         loader = _loader_of(model_type)
+        _check_arguments(model_path, sha256)
         if isinstance(model_path, str) and "://" in model_path:
             with tempfile.TemporaryDirectory(prefix="bulletproof-") as folder:
                 path = fetch_model(model_path, Path(folder, "model"), sha256=sha256)
@@ -164,7 +167,24 @@ def _loader_of(model_type: str) -> Loader:
     try:
         return _LOADERS[model_type]
     except (KeyError, TypeError):
-        raise ValueError(f"Unsupported model type: {model_type}; known are {', '.join(sorted(_LOADERS))}") from None
+        known = ", ".join(sorted(_LOADERS))
+        raise RefusedError(
+            f"Unsupported model type: {model_type}; known are {known}",
+            "Pass one of them as model_type, or add the type with register_loader.",
+        ) from None
+
+
+def _check_arguments(model_path: object, sha256: object) -> None:
+    if not isinstance(model_path, str | os.PathLike):
+        raise RefusedError(
+            f"the path is a {type(model_path).__name__}, not a text or a Path", "Pass the path of the model file."
+        )
+    if not os.fspath(model_path):
+        raise RefusedError("the path is empty", "Pass the path of the model file; look where the value came from.")
+    if sha256 is not None and not isinstance(sha256, str):
+        raise RefusedError(
+            f"sha256 is a {type(sha256).__name__}, not a text", "Pass the checksum as 64 hexadecimal digits, or None."
+        )
 
 
 def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) -> Any:
@@ -175,11 +195,13 @@ def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) 
     if stat.S_ISDIR(facts.st_mode):
         return _load_folder(loader, path, sha256)
     if not stat.S_ISREG(facts.st_mode):
-        raise ValueError("this is a device or a pipe, not a file")
+        raise RefusedError("this is a device or a pipe, not a file", "Copy what it gives into a file, and name that.")
     with path.open("rb") as stream:
         before = os.fstat(stream.fileno())
         if before.st_size == 0:
-            raise EOFError("the file is empty")
+            raise RefusedError(
+                "the file is empty", "Copy it again: the transfer may have failed, or the disk was full."
+            )
         if sha256 is not None:
             _compare(path, hashlib.file_digest(stream, "sha256").hexdigest(), sha256)
         found = sniff_stream(stream)
@@ -198,7 +220,7 @@ def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) 
     if sha256 is not None and (before.st_ino, before.st_size, before.st_mtime_ns) != (
         after.st_ino, after.st_size, after.st_mtime_ns,
     ):  # fmt: skip
-        raise ValueError("the file changed while it was loaded; load it again")
+        raise RefusedError("the file changed while it was loaded", "Load it again once it is written.")
     return model
 
 
@@ -225,8 +247,8 @@ def _load_folder(loader: Loader, path: Path, sha256: str | None) -> Any:
 
 
 def _accept(loader: Loader, found: str) -> None:
-    if found not in loader.formats and found != "unknown":
-        raise WrongFormatError(found)
+    if found not in loader.formats and (found != "unknown" or loader.takes):
+        raise WrongFormatError(found, loader.takes)
 
 
 def _compare(path: Path, actual: str, expected: str) -> None:
@@ -235,12 +257,17 @@ def _compare(path: Path, actual: str, expected: str) -> None:
             f"the model file has the checksum {actual[:16]}... and should have {expected.strip().lower()[:16]}...",
             code="model_tampered",
             path=str(path),
+            hint=None
+            if _SHA256.fullmatch(expected.strip())
+            else "A SHA-256 is 64 hexadecimal digits; this one is not.",
         )
 
 
 def _checked(loader: Loader, file: ModelFile) -> Any:
     model = loader.load(file)
     if model is None:
-        raise ValueError("Model loaded but is None")
+        raise RefusedError(
+            "Model loaded but is None", "It was saved from a variable that held no model: save the fitted model again."
+        )
     loader.check(model)
     return model

@@ -1,6 +1,7 @@
 """What a pickle would import, found by reading its instructions and following none of them."""
 
 import bz2
+import codecs
 import io
 import lzma
 import math
@@ -32,12 +33,15 @@ class PickleFacts:
     Args:
         imports: Names it would import, in order.
         sklearn: Version of scikit-learn that wrote it; empty when none did.
+        runs: Whether unpickling it may run code: it imports something, or may do so where it was not read. What makes
+            no sense before it imports anything fails before anything ran.
         damaged: Whether it ends too early or makes no sense.
         note: Why it was not read to its end; empty when it was.
     """
 
     imports: dict[str, None] = field(default_factory=dict)
     sklearn: str = ""
+    runs: bool = False
     damaged: bool = False
     note: str = ""
 
@@ -63,8 +67,12 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES) -> Pickle
     facts = PickleFacts()
     stream.seek(0)
     try:
-        _Walk(facts, _Reader(_inflate(stream), most_opcodes)).run()
+        facts.runs = True  # compressed or not, nothing is known yet
+        plain = _inflate(stream)
+        facts.runs = plain is not stream
+        _Walk(facts, _Reader(plain, most_opcodes)).run()
     except LimitError as error:
+        facts.runs = True
         facts.note = f"it is larger than what is looked at: {error}"
     except _DAMAGE as error:
         facts.damaged = True
@@ -80,10 +88,10 @@ def _inflate(stream: BinaryIO) -> BinaryIO:
         decompressor = zlib.decompressobj(wbits=47)  # gzip and zlib alike
     elif head[:3] == b"BZh":
         decompressor = bz2.BZ2Decompressor()
-    elif head[:5] == b"\xfd7zXZ" or head[:3] == b"]\x00\x00":
+    elif head[:5] == b"\xfd7zXZ" or head[:2] == b"]\x00":
         decompressor = lzma.LZMADecompressor(memlimit=256 << 20)
-    elif head[:4] == b"\x04\x22\x4d\x18":
-        raise ValueError("it is compressed with LZ4, which is not read here")
+    elif head[:4] == b"\x04\x22\x4d\x18" or head[:2] == b"ZF":
+        raise ValueError("it is compressed in a way that is not read here (LZ4, or joblib before 0.10)")
     else:
         return stream
     return io.BufferedReader(_Inflated(stream, decompressor), _LONG)
@@ -141,7 +149,10 @@ class _Reader:
         return passed
 
     def readline(self) -> bytes:
-        return self._stream.readline(_LONG)
+        line = rest = self._stream.readline(_LONG)
+        while len(rest) == _LONG and not rest.endswith(b"\n"):
+            rest = self._stream.readline(_LONG)
+        return line
 
     def skip(self, count: int) -> None:
         while count > 0:
@@ -161,6 +172,8 @@ class _Thing:
 
 
 _MARK, _OTHER = object(), object()
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_IMPORTING = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
 _WANTED = frozenset(("shape", "dtype", "numpy_array_alignment_bytes"))
 
 
@@ -183,12 +196,22 @@ class _Walk:
     def run(self) -> None:
         stack: list[Any] = []
         memo: dict[int, Any] = {}
-        arg: Any
-        for opcode, arg, _ in pickletools.genops(self._reader):  # type: ignore[arg-type]  # it has no position
+        name = ""
+        while name != "STOP":
             self._reader.count()
+            code = self._reader.read(1)
+            opcode: Any = _OPCODES.get(code.decode("latin-1"))
+            if opcode is None:
+                raise ValueError("it has an instruction that there is none of" if code else "it ends too early")
             name = opcode.name
+            self._facts.runs |= name in _IMPORTING
+            arg: Any = None
+            if opcode.arg is not None:
+                arg = self._line(name) if opcode.arg.n == pickletools.UP_TO_NEWLINE else opcode.arg.reader(self._reader)
+            if name == "INST":  # what it imports is imported before a mark is missed
+                self.imported(arg.replace(" ", ".", 1))
             if name.endswith("GET"):
-                stack.append(memo[arg])
+                stack.append(memo.get(arg, _OTHER))
             elif name == "MEMOIZE" or name.endswith("PUT"):
                 memo[len(memo) if arg is None else arg] = stack[-1]
             elif name == "MARK":
@@ -200,10 +223,26 @@ class _Walk:
             else:
                 self._step(opcode, arg, stack)
 
+    def _line(self, name: str) -> Any:
+        """An argument that ends with its line. Unpicklers differ in what they take for a number: none fails here."""
+        line = self._reader.readline().removesuffix(b"\n")
+        try:
+            if name in ("GLOBAL", "INST"):
+                return b" ".join((line, self._reader.readline().removesuffix(b"\n"))).decode("utf-8", "replace")
+            if name == "STRING":
+                return codecs.escape_decode(line.strip()[1:-1])[0].decode("latin-1")
+            if name == "UNICODE":
+                return str(line, "raw-unicode-escape")
+            return int(line.partition(b"\0")[0].strip().removesuffix(b"L"))
+        except ValueError:
+            return _OTHER
+
     def _step(self, opcode: Any, arg: Any, stack: list[Any]) -> None:
         before, items = opcode.stack_before, ()
         below = len(before)
         if pickletools.markobject in before:
+            if _MARK not in stack:
+                raise ValueError("it takes more from its stack than there is")
             below = before.index(pickletools.markobject)
             at = len(stack) - 1 - stack[::-1].index(_MARK)
             items = tuple(stack[at + 1 :])

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ Rows = NDArray[np.float64]
 
 _BYTES, _BYTES_PER_NUMBER = 2**16, 128  # of an answer: more is no answer to what was asked
 _CONNECT_SECONDS = 5.0
+_EXPLANATION = 500  # characters
 _CLASSES: dict[str, type[ExternalServiceError]] = {
     "rate_limited": RateLimitedError,
     "service_unavailable": ServiceUnavailableError,
@@ -104,13 +106,17 @@ class RemoteRunner:
     async def _ask(self, rows: Rows) -> Outputs:
         import httpx
 
+        explained = ""
         body = _inference(rows) if self._infers else self._question(rows)
         try:
             async with self._client.stream("POST", self._url, json=body) as response:
+                if response.is_client_error:
+                    with suppress(BadResponseError):  # more than an explanation
+                        explained = _explanation(await self._read(response, rows))
                 response.raise_for_status()
                 data = await self._read(response, rows)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._failure(error) from error
+            raise self._failure(error, explained) from error
         read = _inferred if self._infers else _predicted
         try:
             return read(json.loads(data), self._manifest.output.kind == "classification")
@@ -130,13 +136,26 @@ class RemoteRunner:
                 raise BadResponseError(f"{self._name} answered more than {most:,} bytes")
         return bytes(data)
 
-    def _failure(self, error: Exception) -> ExternalServiceError:
+    def _failure(self, error: Exception, explained: str) -> ExternalServiceError:
         """What the other server refuses as invalid passed our own checks: that is between it and us."""
         found = classify(error)
         code = found.code if found.error_type is ErrorType.EXTERNAL_SERVICE else "request_rejected"
         return _CLASSES.get(code, ExternalServiceError)(
-            f"{self._name}: {found.details}", code=code, retry_after=found.retry_after
+            f"{self._name}: {found.details}{explained and ': '}{explained}", code=code, retry_after=found.retry_after
         )
+
+
+def _explanation(body: bytes) -> str:
+    """What the other server says is wrong: bounded, and without what a terminal or a log may stumble over."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    told = (found.get(key) for key in ("details", "error", "message", "detail"))
+    text = next((one for one in told if isinstance(one, str) and one.strip()), "")
+    return " ".join("".join(one if one.isprintable() else " " for one in text[:_EXPLANATION]).split())
 
 
 def _inference(rows: Rows) -> dict[str, Any]:
@@ -158,6 +177,8 @@ def _inferred(body: Mapping[str, Any], classifies: bool) -> Outputs:
     tables = [tensor for tensor in tensors.values() if tensor.ndim == 2 and tensor.shape[1] > 1]
     columns = [tensor.reshape(-1) for tensor in tensors.values() if tensor.ndim < 2 or tensor[0].size == 1]
     probabilities = tables[0] if classifies and tables else None
+    if {"prediction", "confidence"} <= tensors.keys():  # a server like this one
+        return Outputs(tensors["prediction"].reshape(-1), confidences=tensors["confidence"].reshape(-1))
     if columns:
         return Outputs(columns[0], probabilities)
     if probabilities is None:

@@ -99,6 +99,9 @@ class RowReader:
                 message = f"{_NUMERIC}: got {_kind(values)} among the rows, which must all be lists of numbers"
                 raise InputValidationError(message, code="not_numeric", hint=self._hint, row=row)
             if len(values) != self._width:
+                if values and isinstance(values[0], list):
+                    message = f"{_NUMERIC}: a list stands where a number should, nested too deeply"
+                    raise InputValidationError(message, code="not_numeric", hint=self._hint, row=row, index=0)
                 what = "the input" if single else "a row"
                 self._misshapen(f"Wrong length: expected {self._width} numbers, got {len(values)} in {what}", row=row)
             for index, value in enumerate(values):

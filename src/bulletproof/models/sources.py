@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from bulletproof.errors import AIError, ModelLoadError, classify
+from bulletproof.errors import AIError, ErrorType, ModelLoadError, classify
 from bulletproof.models.load_failures import missing_library
 from bulletproof.resilience import BreakerRegistry, CircuitConfig, Policy, RetryPolicy
 
 Progress = Callable[[int, int | None], object]
 
 _CHUNK = 1 << 20
+_REACH = "Check the address, its port and the credentials, and that its server runs and can be reached from here."
 _RETRY = RetryPolicy(max_attempts=4, base_delay=0.5, max_delay=10)
 
 
@@ -81,7 +82,7 @@ def fetch_model(
         return Path(url)
     if parts.scheme in ("file", "local"):
         return Path(text.partition("://")[2])
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"  # without user name, password and signature
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without password and signature
     if not to.parent.is_dir():
         raise ModelLoadError(
             f"{shown} cannot be written to {to}: there is no such folder", hint="Make the folder first."
@@ -158,7 +159,9 @@ def _failure(error: Exception, shown: str) -> ModelLoadError:
         missing, install = missing_library(error)
         why = f"needs {missing}" if missing else f"cannot be fetched: {error}"
         return ModelLoadError(
-            f"{shown} {why}", code="missing_dependency", hint=f"pip install {install}" if install else None
+            f"{shown} {why}",
+            code="missing_dependency",
+            hint=f"pip install {install}" if install else "Install what fsspec needs for this kind of address.",
         )
     if isinstance(error, ValueError) and "rotocol not known" in str(error):
         return ModelLoadError(f"{shown}: {error}", hint="Give a path, or a URL that fsspec knows, such as s3://.")
@@ -166,6 +169,6 @@ def _failure(error: Exception, shown: str) -> ModelLoadError:
     return ModelLoadError(
         f"{shown} cannot be fetched: {diagnosis.title} ({type(error).__name__})",
         code=diagnosis.code if diagnosis.code in ("disk_full", "out_of_memory") else None,
-        hint=diagnosis.hint,
+        hint=_REACH if diagnosis.error_type is ErrorType.EXTERNAL_SERVICE else diagnosis.hint,
         retryable=diagnosis.retryable,
     )

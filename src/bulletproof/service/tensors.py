@@ -15,6 +15,7 @@ from bulletproof.errors import InputValidationError
 from bulletproof.service.json_body import kind_of
 
 INPUT = "input"
+_LARGEST = 2**31 - 1
 _TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
     f"{sign.upper()}INT{8 * size}": f"<{sign or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4, 8)
 }
@@ -90,10 +91,15 @@ def as_bytes(tensor: dict[str, Any]) -> bytes:
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    if not isinstance(given, list) or not 1 <= len(given) <= 2:
-        raise _wrong("shape must be [features] or [rows, features]", "shape")
-    if not all(type(size) is int and 0 <= size < 2**31 for size in given):
-        raise _wrong("shape must hold whole numbers that are not negative", "shape")
+    if not isinstance(given, list):
+        raise _wrong(f"shape must be [features] or [rows, features], not {kind_of(given)}", "shape")
+    if not 1 <= len(given) <= 2:
+        raise _wrong(f"shape has {len(given):,} dimensions, it must be [features] or [rows, features]", "shape")
+    for place, size in enumerate(given):
+        if type(size) is not int or size < 0:
+            raise _wrong(f"shape[{place}] must be a whole number that is not negative", "shape")
+        if size > _LARGEST:
+            raise _wrong(f"shape[{place}] is larger than {_LARGEST:,}, more than a request can hold", "shape")
     return tuple(given)
 
 
@@ -102,12 +108,18 @@ def _values(data: Any, count: int, kind: "np.dtype[Any]") -> list[Any]:
         raise _wrong(f"data must be a list, not {kind_of(data)}", "data")
     flat = [value for part in data for value in (part if isinstance(part, list) else [part])]
     if len(flat) != count:
-        raise InputValidationError(f"data holds {len(flat):,} values, its shape says {count:,}", code="shape_mismatch")
+        raise InputValidationError(
+            f"data holds {len(flat):,} values, its shape says {count:,}",
+            code="shape_mismatch", hint="Send as many values as the sizes in shape multiply to.", field="data",
+        )  # fmt: skip
     if kind.kind in "iu":
         bounds = np.iinfo(kind)
         for place, value in enumerate(flat):
             if type(value) is not int or not bounds.min <= value <= bounds.max:
-                raise InputValidationError(f"data[{place}] is not a whole number that fits {kind}", code="not_numeric")
+                raise InputValidationError(
+                    f"data[{place}] is not a whole number that fits {kind}",
+                    code="not_numeric", hint="Send whole numbers, or the datatype FP64.", field="data",
+                )  # fmt: skip
     return flat
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bulletproof.models.loaders.answers import from_scores, same_count
-from bulletproof.models.loaders.loader import Loader, ModelFile
+from bulletproof.models.loaders.loader import Loader, ModelFile, NoModelError
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Outputs
 
@@ -27,7 +27,7 @@ def _load(file: ModelFile) -> Any:
 
 def _check(model: Any) -> None:
     if not callable(getattr(model, "predict", None)):
-        raise TypeError(f"what was loaded is a {type(model).__name__}, which cannot predict")
+        raise NoModelError(model)
 
 
 class KerasPredictor:

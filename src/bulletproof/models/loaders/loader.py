@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bulletproof.models.load_failures import RefusedError
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Predictor
 
@@ -34,9 +35,11 @@ class Loader:
         load: Returns the library's own object.
         adapt: Makes a ``Predictor`` of that object, for the version that the manifest describes, from the file at the
             path.
-        formats: Kinds of files it takes, keys of ``formats.FORMATS``; others that are known are refused.
+        formats: Kinds of files it takes, keys of ``formats.FORMATS``; others are refused.
         folders: Whether it loads folders.
         check: Raises when the object cannot predict.
+        takes: Names of its formats for people; empty where the library may know more than we do, so that files of no
+            known kind are left to it.
     """
 
     load: Callable[[ModelFile], Any]
@@ -44,3 +47,14 @@ class Loader:
     formats: frozenset[str]
     folders: bool = False
     check: Callable[[Any], None] = lambda _: None
+    takes: str = ""
+
+
+class NoModelError(RefusedError):
+    """What was loaded is something else than a model."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__(
+            f"what was loaded is a {type(found).__name__}, which cannot predict",
+            "Save the fitted model itself, or the whole pipeline that ends in one.",
+        )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bulletproof.errors import ModelLoadError
+from bulletproof.models.load_failures import RefusedError
 from bulletproof.models.loaders.answers import class_indexes, from_scores, same_count
 from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
@@ -24,7 +25,9 @@ _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 def _load(file: ModelFile) -> Any:
     if file.checked and (outside := read_onnx(file.path).external):
-        raise ValueError(f"its weights lie in files that the checksum leaves out: {', '.join(outside)}; save it as one")
+        raise RefusedError(
+            f"its weights lie in files that the checksum leaves out: {', '.join(outside)}", "Save it as one file."
+        )
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bulletproof.errors import ModelLoadError
 from bulletproof.models.loaders.answers import from_scores
-from bulletproof.models.loaders.loader import Loader, ModelFile
+from bulletproof.models.loaders.loader import Loader, ModelFile, NoModelError
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Outputs
 
@@ -27,7 +27,7 @@ def _load(file: ModelFile) -> Any:
 
 def _check(model: Any) -> None:
     if not callable(model) and not isinstance(model, dict):  # weights are for a network that the caller has
-        raise TypeError(f"what was loaded is a {type(model).__name__}, which cannot predict")
+        raise NoModelError(model)
 
 
 class TorchPredictor:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from bulletproof.errors import ModelLoadError
 from bulletproof.models.formats import read_json
+from bulletproof.models.load_failures import RefusedError
 from bulletproof.models.loaders.loader import Loader, ModelFile
 from bulletproof.models.manifest import Manifest
 
@@ -14,7 +15,7 @@ def _load(file: ModelFile) -> Any:
     transformers = import_module("transformers")
     import_module("torch")
     if not any(file.path.glob("*.safetensors")):
-        raise ValueError("the folder has no safetensors weights; save it with model.save_pretrained(folder)")
+        raise RefusedError("the folder has no safetensors weights", "Save it with model.save_pretrained(folder).")
     config = read_json(file.path / "config.json")
     names = config.get("architectures") if isinstance(config, dict) else None
     found = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
