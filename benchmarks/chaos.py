@@ -17,13 +17,14 @@ import json
 import os
 import random
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,9 @@ def faults_of(postgres: Any, proxies: dict[str, TcpProxy], llm: WireServer, disk
         filler = disk / "filler"
 
         def fill() -> None:
+            # What the log of the database has taken already would keep it going for a while.
+            with closing(sqlite3.connect(disk / "small" / "results.db")) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             with suppress(OSError), filler.open("wb", buffering=0) as file:
                 for size in (2**20, 4096, 1):
                     with suppress(OSError):
