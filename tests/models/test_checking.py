@@ -34,6 +34,17 @@ def test_a_model_without_probabilities_claims_no_confidence() -> None:
     assert answers_of(outputs([0.5]), 1, NUMBER) == [(0.5, 0.0, None)]
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_class_that_is_impossible_by_the_models_own_probabilities_is_refused(rows: int) -> None:
+    given = outputs([1, 0][-rows:], [[0, 1.0, 0], [0, 1.0, 0]][-rows:])
+    with pytest.raises(
+        InvalidModelOutputError, match="class 0 was predicted, with a probability of 0, and class 1 has 1"
+    ):
+        answers_of(given, rows, CLASSES)
+    less_likely = outputs([0], [[0.3, 0.4, 0.3]])  # an SVM's classes and probabilities come from two models
+    assert answers_of(less_likely, 1, CLASSES)[0].confidence == 0.3
+
+
 def test_a_model_that_states_the_confidence_alone_is_believed() -> None:
     assert answers_of(outputs([1], confidences=[0.75]), 1, CLASSES) == [(1, 0.75, "maybe")]
     with pytest.raises(InvalidModelOutputError, match=r"a confidence of 1.5 is not from 0 to 1"):

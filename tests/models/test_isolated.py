@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -133,6 +134,32 @@ async def test_growth_beyond_the_limit_is_out_of_memory(server: ModelServer) -> 
     await served(server)
 
 
+async def test_a_worker_killed_from_elsewhere_is_said_to_be_that_and_the_next_request_is_served(
+    server: ModelServer, folder: Path
+) -> None:
+    await pid_of(server)
+    task = asyncio.create_task(server.predict([hostile.HANGS, 1], model="whoami"))
+    await asyncio.sleep(0.5)
+    os.kill(int((folder.parent / "pid").read_text()), signal.SIGKILL)
+    with pytest.raises(ResourceError, match=r"the process of whoami v1\.0 was killed, probably for want of memory"):
+        await task
+    assert await pid_of(server)
+
+
+async def test_after_all_workers_were_killed_a_burst_is_served(server: ModelServer) -> None:
+    for _ in range(3):
+        await asyncio.gather(*(served(server, within=60) for _ in range(4)))
+        for process in psutil.Process().children(recursive=True):
+            if process.ppid() != os.getpid():  # but what the workers are forked of
+                process.kill()
+        outcomes = await asyncio.gather(*(server.predict([hostile.FINE, 1]) for _ in range(50)), return_exceptions=True)
+        failed = [one for one in outcomes if isinstance(one, BaseException)]
+        assert len(failed) <= 2, failed  # those that a worker had in hand as it died
+        assert all(isinstance(one, AIError) for one in failed)
+        await served(server, within=60)
+    assert server.queues()["model:hostile:v1.0"].limit == 2
+
+
 async def test_what_a_model_leaks_from_request_to_request_counts_against_its_limit(server: ModelServer) -> None:
     outcomes = [await asyncio.gather(server.predict([hostile.LEAKS, 1]), return_exceptions=True) for _ in range(12)]
     codes = [getattr(outcome, "code", "fine") for [outcome] in outcomes]
@@ -155,6 +182,8 @@ async def test_a_model_that_keeps_what_it_takes_does_not_spoil_the_requests_to_c
         (hostile.RAISES, PredictionError, "prediction_failed"),
         (hostile.EXITS, PredictionError, "prediction_failed"),
         (hostile.UNPICKLABLE, PredictionError, "prediction_failed"),
+        (hostile.INTERRUPTS, PredictionError, "prediction_failed"),
+        (hostile.CANCELS, PredictionError, "prediction_failed"),
     ],
 )
 async def test_rubbish_and_exceptions_are_typed(server: ModelServer, deed: int, kind: type[AIError], code: str) -> None:

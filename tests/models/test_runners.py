@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-from bulletproof.errors import ModelLoadError
+from bulletproof.errors import InvalidModelOutputError, ModelLoadError
 from bulletproof.models import loading
+from bulletproof.models.loaders.sklearn_models import SklearnPredictor
 from bulletproof.models.local import LocalRunner
-from bulletproof.models.manifest import Manifest
+from bulletproof.models.manifest import Manifest, OutputSchema
 from bulletproof.models.onnx_file import read_onnx
 from bulletproof.models.registry import ModelRegistry
 from bulletproof.models.runners import open_runner
@@ -62,3 +64,36 @@ async def test_what_ends_a_process_or_a_task_is_a_load_failure_when_a_model_rais
     monkeypatch.setattr(loading, "open_predictor", fails)
     with pytest.raises(ModelLoadError, match=rf"iris v1.0 cannot be loaded: it raised {type(error).__name__}"):
         await opened(registry, registry.manifest("iris", "v1.0"))
+
+
+def test_a_class_in_place_of_a_model_is_refused(registry: ModelRegistry, add: Callable[..., Manifest]) -> None:
+    manifest = add(hostile.Hostile)
+    with pytest.raises(ModelLoadError, match="cannot predict") as caught:
+        loading.open_predictor(registry.folder_of(manifest), manifest)
+    assert "class" in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_classifier_that_is_said_to_be_a_regression_is_refused_with_what_to_do(
+    registry: ModelRegistry, add: Callable[..., Manifest]
+) -> None:
+    model = LogisticRegression().fit([[0.0, 0], [1, 1]], [0, 1])
+    manifest = add(model, "wrong", output=OutputSchema(kind="regression"))
+    with pytest.raises(ModelLoadError, match="says regression, the model is a classifier") as caught:
+        loading.open_predictor(registry.folder_of(manifest), manifest)
+    assert "--classes" in caught.value.hint
+
+
+class Silent(hostile.Hostile):
+    def predict_proba(self, rows: Any) -> Any:
+        return None
+
+
+async def test_probabilities_that_are_none_are_an_invalid_output(manifest: Manifest) -> None:
+    runner = LocalRunner(SklearnPredictor(Silent(), manifest), name="it", memory_bytes=0)
+    with pytest.raises(InvalidModelOutputError, match="predict_proba of the model answered None"):
+        await runner.run(np.array([[0.0, 1]]), timeout=5)
+
+
+@pytest.fixture
+def manifest(add: Callable[..., Manifest]) -> Manifest:
+    return add(hostile.Hostile())

@@ -1,5 +1,6 @@
 """Models that fail in every way there is, as the first number of a row tells them to; workers can import them."""
 
+import asyncio
 import ctypes
 import os
 import time
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 FINE, HANGS, GROWS, SEGFAULTS, NAN, SHAPE, CLASS, RAISES, EXITS, SLEEPS, UNPICKLABLE, NATIVE, HOARDS, LEAKS = range(14)
+INTERRUPTS, CANCELS, GENERATES = range(14, 17)
 
+ENDS = {INTERRUPTS: KeyboardInterrupt, CANCELS: asyncio.CancelledError, GENERATES: GeneratorExit}
 HOARD: list[Any] = []
 
 
@@ -57,6 +60,8 @@ class Hostile:
             time.sleep(0.3)
         elif deed == UNPICKLABLE:
             raise TwoFacedError("no", lambda: None)
+        elif deed in ENDS:
+            raise ENDS[deed]
         elif deed == NATIVE:
             ctypes.PyDLL(None).sleep(60)  # holds the interpreter: no handler in Python can run
         return {SHAPE: answers[:, None].repeat(2, axis=1), CLASS: answers + 7}.get(deed, answers)

@@ -41,7 +41,8 @@ def answers_of(outputs: Outputs, rows: int, schema: OutputSchema) -> list[Answer
         One answer for each row, in order.
 
     Raises:
-        InvalidModelOutputError: Wrong shape, not finite, a class that does not exist, probabilities that are none.
+        InvalidModelOutputError: Wrong shape, not finite, a class that does not exist, probabilities that are none or
+            say the opposite.
 
     Example:
         >>> outputs = Outputs(np.array([1.0]), np.array([[0.2, 0.8]]))
@@ -76,6 +77,8 @@ def _quick(outputs: Outputs, classes: tuple[str, ...]) -> Answer | None:
     if not fits or not 0 <= value < len(classes) or not value.is_integer():
         return None
     chosen = int(value)
+    if row[chosen] <= _TOLERANCE and max(row) >= 1 - _TOLERANCE:
+        return None
     return Answer(chosen, min(1.0, max(0.0, row[chosen])), classes[chosen])
 
 
@@ -90,7 +93,18 @@ def _confidences(outputs: Outputs, chosen: NDArray[np.intp], classes: int) -> li
     if off.max() > _TOLERANCE:
         row = int(off.argmax())
         raise InvalidModelOutputError(f"the probabilities of the classes sum to {table[row].sum():g}, not 1", row=row)
-    return list(np.minimum(np.maximum(table[np.arange(rows), chosen], 0), 1).tolist())
+    stated = table[np.arange(rows), chosen]
+    # A class that is not the most probable one may be right: some classifiers decide by other means. Not so one that
+    # is impossible beside one that is certain.
+    absurd = (stated <= _TOLERANCE) & (table.max(axis=1) >= 1 - _TOLERANCE)
+    if absurd.any():
+        row = int(absurd.argmax())
+        raise InvalidModelOutputError(
+            f"class {chosen[row]} was predicted, with a probability of {stated[row]:g}, and class "
+            f"{table[row].argmax()} has {table[row].max():g}",
+            row=row,
+        )
+    return list(np.minimum(np.maximum(stated, 0), 1).tolist())
 
 
 def _checked(given: object, what: str, shape: tuple[int, ...], least: float, greatest: float) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from bulletproof.models.local import predict
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Outputs, Predictor
 from bulletproof.models.runner import OnRunaway
-from bulletproof.workers import WorkerPool, limit_memory
+from bulletproof.workers import OVERFLOW, WorkerPool, limit_memory
 
 Rows = NDArray[np.float64]
 
@@ -77,6 +77,10 @@ class IsolatedRunner:
             async with asyncio.timeout(timeout), self._places:
                 return await self._pool.run(_predict, rows, expires)
         except ResourceError as error:
+            if getattr(error.__cause__, "exitcode", None) == -signal.SIGKILL:  # by the system, or by somebody
+                raise ResourceError(
+                    f"the process of {self._name} was killed, probably for want of memory", code=error.code
+                ) from error
             if error.code == "out_of_memory":
                 allowed = "" if self._most is None else f" than the {self._most / 2**20:,.0f} MiB allowed"
                 raise ResourceError(f"{self._name} needed more memory{allowed}", code=error.code) from error
@@ -145,7 +149,7 @@ def _predict(rows: Rows, expires: float) -> Outputs:
         return predict(predictor, rows, name)
     except ResourceError as error:
         if error.code == "out_of_memory":  # what it holds by now would be missing to those who come next
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(OVERFLOW)
         raise
     finally:
         _last_for(0)

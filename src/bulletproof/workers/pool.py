@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 _KILLED = -signal.SIGKILL
 _WATCH_SECONDS = 1.0  # between two looks at whether the pool that has a task still works
-_OVERFLOW = 77  # exit code of a worker whose task wanted too much memory
+OVERFLOW = 77
+"""Exit code of a worker whose task wanted too much memory."""
 
 
 class WorkerPool:
@@ -145,9 +146,9 @@ class WorkerPool:
             answer.cancel()
 
     def _died(self, error: ProcessExpired) -> ResourceError:
-        if error.exitcode == _OVERFLOW and self._memory_bytes is not None:
-            most = f"{self._memory_bytes / 2**20:,.0f} MiB"
-            return ResourceError(f"{self.name} needed more than the {most} allowed", code="out_of_memory")
+        if error.exitcode == OVERFLOW:
+            most = "memory than" if self._memory_bytes is None else f"than the {self._memory_bytes / 2**20:,.0f} MiB"
+            return ResourceError(f"{self.name} needed more {most} allowed", code="out_of_memory")
         if error.exitcode == _KILLED:
             return ResourceError(
                 f"a worker for {self.name} was killed, probably for want of memory", code="out_of_memory"
@@ -194,7 +195,7 @@ def _bounded(memory_bytes: int, function: Callable[..., T], /, *args: Any) -> T:
     except MemoryError:
         if before is None:
             raise
-        os._exit(_OVERFLOW)
+        os._exit(OVERFLOW)
     finally:
         if before is not None:
             import resource
