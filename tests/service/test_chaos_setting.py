@@ -30,7 +30,7 @@ def test_a_plan_without_leave_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="rule 1 .*'stroe'") as caught:
+    with pytest.raises(ConfigurationError, match=r"rule 1 .*'stroe'") as caught:
         create_app(settings_with(tmp_path, {"stage": "stroe", "hang": 1}))
     assert "store" in (caught.value.hint or "")
 
