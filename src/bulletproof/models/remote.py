@@ -112,7 +112,7 @@ class RemoteRunner:
             async with self._client.stream("POST", self._url, json=body) as response:
                 if response.is_client_error:
                     with suppress(BadResponseError):  # more than an explanation
-                        explained = _explanation(await self._read(response, rows))
+                        explained = _explanation(response.status_code, await self._read(response, rows))
                 response.raise_for_status()
                 data = await self._read(response, rows)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -141,11 +141,11 @@ class RemoteRunner:
         found = classify(error)
         code = found.code if found.error_type is ErrorType.EXTERNAL_SERVICE else "request_rejected"
         return _CLASSES.get(code, ExternalServiceError)(
-            f"{self._name}: {found.details}{explained and ': '}{explained}", code=code, retry_after=found.retry_after
+            f"{self._name}: {explained or found.details}", code=code, retry_after=found.retry_after
         )
 
 
-def _explanation(body: bytes) -> str:
+def _explanation(status: int, body: bytes) -> str:
     """What the other server says is wrong: bounded, and without what a terminal or a log may stumble over."""
     try:
         found = json.loads(body)
@@ -155,7 +155,8 @@ def _explanation(body: bytes) -> str:
         return ""
     told = (found.get(key) for key in ("details", "error", "message", "detail"))
     text = next((one for one in told if isinstance(one, str) and one.strip()), "")
-    return " ".join("".join(one if one.isprintable() else " " for one in text[:_EXPLANATION]).split())
+    text = " ".join("".join(one if one.isprintable() else " " for one in text[:_EXPLANATION]).split())
+    return text and f"HTTP {status}: {text}"
 
 
 def _inference(rows: Rows) -> dict[str, Any]:
