@@ -6,8 +6,10 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typer.testing import CliRunner
 from bulletproof.cli import app
 from bulletproof.errors import AIError, InputValidationError
 from bulletproof.models import ModelRegistry
+from support import hostile
 
 FEATURES = "sepal length:0:30,sepal width:0:30,petal length:0:30,petal width:0:30"
 CLASSES = "setosa,versicolor,virginica"
@@ -178,7 +181,10 @@ def test_what_does_not_stand_the_test_is_not_added(run: Run, tmp_path: Path, reg
         (["flower", "1.0", "iris.onnx", "--features", "a", "--regression"], "such as v1.0"),
         (["Flower", "v1.0", "iris.onnx", "--features", "a", "--regression"], "lower case letters"),
         (["flower", "v1.0", "iris.onnx", "--features", "a:x", "--regression"], "is not NAME, NAME:LEAST"),
-        (["flower", "v1.0", "iris.onnx", "--features", "a:9:1", "--regression"], "is not NAME, NAME:LEAST"),
+        (
+            ["flower", "v1.0", "iris.onnx", "--features", "a:9:1", "--regression"],
+            "the least value 9 is above the greatest 1",
+        ),
         (["flower", "v1.0", "iris.onnx", "--features", "a,a", "--regression"], "two of the feature 'a'"),
         (["flower", "v1.0", "iris.onnx", "--features", "no.json", "--regression"], "there is no file no.json"),
         (["flower", "v1.0", "iris.onnx", "--features", "bad.json", "--regression"], "bad.json is not valid JSON"),
@@ -247,3 +253,37 @@ def test_the_doctor_names_broken_models_and_a_default_that_is_not_there(
 def test_every_command_shows_an_example(run: Run) -> None:
     for command in ("list", "add", "verify", "activate", "remove", "canary", "shadow", "stop", "inspect"):
         assert f"bulletproof models {command}" in run(command, "--help").stdout.replace("\n", " ")
+
+
+def test_a_model_whose_loading_hangs_is_given_up_in_time(run: Run, tmp_path: Path) -> None:
+    joblib.dump(hostile.HangsOnLoad(), tmp_path / "hangs.joblib")
+    what = ("hangs", "v1.0", "hangs.joblib", "--type", "sklearn", "--features", "a", "--regression")
+    done = run("add", *what, "--load-timeout", "0.3")
+    assert "hangs v1.0 was not loaded within 0.3 s" in done.error
+    assert run("add", *what, "--no-verify").returncode == 0
+    done = run("verify", "hangs", "--load-timeout", "0.3", "--json")
+    assert "within 0.3 s" in json.loads(done.stdout)[0]["problem"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_an_addition_that_is_broken_off_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    joblib.dump(hostile.HangsOnLoad(), tmp_path / "hangs.joblib")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulletproof", "models", "add", "hangs", "v1.0", "hangs.joblib", "--type", "sklearn",
+         "--features", "a", "--regression"],
+        cwd=tmp_path, env=os.environ | {"BULLETPROOF_DATA_DIR": "data"}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    models = tmp_path / "data/models"
+    try:
+        for _ in range(600):
+            if list(models.glob(".part-*/v1.0/manifest.json")):
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert list(models.iterdir()) == []

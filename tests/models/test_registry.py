@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bulletproof.errors import ConfigurationError, InputValidationError, ModelLoadError, NotFoundError
 from bulletproof.models import Feature, InputSchema, Limits, Manifest, ModelRegistry, OutputSchema, Rollout
+from bulletproof.models.files import scratch
+from support import hostile
 
 TAKES = InputSchema(features=tuple(Feature(name=name, minimum=0, maximum=30) for name in "abcd"))
 GIVES = OutputSchema(classes=("setosa", "versicolor", "virginica"))
@@ -148,6 +151,32 @@ def test_what_a_crash_left_of_an_addition_is_not_listed_and_goes_in_time(own: Mo
     os.utime(left, (0, 0))
     own.add("churn", "v1.1", model_file, **WHAT)
     assert not left.exists()
+
+
+def test_what_a_killed_process_left_of_an_addition_goes_with_the_next_one(own: ModelRegistry, model_file: Path) -> None:
+    own.folder.mkdir()
+    with scratch(own.folder) as held:
+        killed = own.folder / ".part-held-0123456789abcdef"
+        (killed / "v1.0").mkdir(parents=True)
+        own.add("churn", "v1.0", model_file, **WHAT)
+        assert not killed.exists()
+        assert held.exists()
+    assert not held.exists()
+
+
+def test_a_model_that_hangs_while_it_is_loaded_is_given_up_in_time(own: ModelRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "hangs.joblib"
+    joblib.dump(hostile.HangsOnLoad(), file)
+    what = WHAT | {"type": "sklearn"}
+    for isolated in (False, True):
+        with pytest.raises(ModelLoadError, match=r"churn v1\.0 was not loaded within 0\.3 s") as caught:
+            own.add("churn", "v1.0", file, **what, isolated=isolated, verify=True, load_seconds=0.3)
+        assert "--load-timeout" in caught.value.hint
+    assert [path.name for path in own.folder.iterdir()] in ([], [".lock"])
+    own.add("churn", "v1.0", file, **what)
+    [found] = own.verify(load_seconds=0.3)
+    assert (found.checksum, found.loads, found.code) == ("ok", "failed", "model_load_failed")
+    assert "within 0.3 s" in found.problem
 
 
 # Asking.

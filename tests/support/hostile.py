@@ -84,3 +84,10 @@ class DiesOnLoad:
 
     def __reduce__(self) -> Any:
         return ctypes.string_at, (0,)
+
+
+class HangsOnLoad:
+    """Keeps whoever loads it waiting."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (120,)

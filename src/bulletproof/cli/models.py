@@ -1,5 +1,9 @@
 """``bulletproof models``: the models there are, their versions, and which of them answers."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +34,9 @@ _LARGEST = 16 * 2**20
 
 Name = Annotated[str, typer.Argument(help="Name of the model, such as iris.")]
 Version = Annotated[str, typer.Argument(help="Version, such as v1.0.")]
+LoadTimeout = Annotated[
+    float, typer.Option("--load-timeout", min=0.001, help="Seconds that loading the model may take to try it out.")
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -95,6 +102,7 @@ def add(
     description: Annotated[str | None, typer.Option(help="What it is, for people.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum that the file must have.")] = None,
     verify: Annotated[bool, typer.Option(help="Load it and predict a row before anybody else sees it.")] = True,
+    load_timeout: LoadTimeout = 60.0,
 ) -> None:
     """Add a version; the first one of a model answers at once, others once they are activated.
 
@@ -130,11 +138,12 @@ def add(
         asked["limits"] |= {key: value for key, value in limits.items() if value is not None}
     wanted = _manifest(asked)
     registry = _registry()
-    added = registry.add(
-        name, version, source, type=None if wanted.type == _BY_CONTENT else wanted.type, input=wanted.input,
-        output=wanted.output, limits=wanted.limits, isolated=wanted.isolated, description=wanted.description,
-        sha256=sha256, verify=verify,
-    )  # fmt: skip
+    with _terminable():
+        added = registry.add(
+            name, version, source, type=None if wanted.type == _BY_CONTENT else wanted.type, input=wanted.input,
+            output=wanted.output, limits=wanted.limits, isolated=wanted.isolated, description=wanted.description,
+            sha256=sha256, verify=verify, load_seconds=load_timeout,
+        )  # fmt: skip
     active = registry.rollout(name).active
     if active == version:
         typer.echo(f"{name} {version} is added and answers. Try it: bulletproof serve")
@@ -151,6 +160,7 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     version: Annotated[str | None, typer.Argument(help="Only this version.")] = None,
     as_json: AsJSON = False,
+    load_timeout: LoadTimeout = 60.0,
 ) -> None:
     """Compare checksums, load the models and have each predict a row; exit 1 when something is wrong.
 
@@ -158,7 +168,8 @@ def verify(
 
     bulletproof models verify iris v1.1 --json
     """
-    rows = _registry().verify(name, version)
+    with _terminable():
+        rows = _registry().verify(name, version, load_seconds=load_timeout)
     if as_json:
         _print_json([asdict(row) for row in rows])
     else:
@@ -267,6 +278,23 @@ def inspect(
         if value:
             table.add_row(key, value if isinstance(value, Text) else _cell(value))
     Console().print(table)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM end this block as Ctrl-C does, so that what was begun is removed."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _overlay(asked: dict[str, Any], name: str, version: str, source: str, model_type: str | None) -> None:

@@ -18,6 +18,11 @@ from bulletproof.models.checksums import sha256_of
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.sources import fetch_model
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 MANIFEST_FILE = "manifest.json"
 M = TypeVar("M", bound=BaseModel)
 Stamp = tuple[int, int, int]
@@ -25,6 +30,7 @@ Stamp = tuple[int, int, int]
 _LARGEST_JSON = 16 * 2**20
 _PROBLEMS_TOLD = 3
 _FORGOTTEN_SECONDS = 86_400.0
+_HELD = ".part-held-" if fcntl is not None else ".part-"
 _ENDING = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
 
 
@@ -178,18 +184,50 @@ def copy_in(source: str | Path, folder: Path, sha256: str | None = None) -> tupl
 
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:
-    """Lend a folder beside the models that nobody lists; what a crash left of earlier ones is removed after a day."""
+    """Lend a folder beside the models that nobody lists; what processes left that were killed is removed."""
     root.mkdir(parents=True, exist_ok=True)
     for old in root.glob(".part-*"):
-        with suppress(FileNotFoundError):
-            if time.time() - old.lstat().st_mtime > _FORGOTTEN_SECONDS:
+        with suppress(OSError):  # somebody else removes it this moment
+            if time.time() - old.lstat().st_mtime > _FORGOTTEN_SECONDS or _is_forsaken(old):
                 discard(old)
-    folder = root / f".part-{secrets.token_hex(8)}"
+    folder = root / f"{_HELD}{secrets.token_hex(8)}"
+    # The lock goes with the process, however that ends; it is there before the name by which others look for folders.
+    with _held(root / f".new{folder.name}") as new:
+        try:
+            new.rename(folder)
+            yield folder
+        finally:
+            discard(folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """Make a folder and keep a lock on it, where the system has such."""
     folder.mkdir()
+    if fcntl is None:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
-        discard(folder)
+        os.close(descriptor)
+
+
+def _is_forsaken(folder: Path) -> bool:
+    """Tell whether nobody holds a scratch folder any more that was held."""
+    if fcntl is None or folder.is_symlink() or not folder.name.startswith(_HELD):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held, or this file system has no locks
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def discard(folder: Path) -> None:
@@ -204,9 +242,7 @@ def discard(folder: Path) -> None:
 def locked(root: Path) -> Iterator[None]:
     """Keep other processes from changing the registry meanwhile; readers need no lock."""
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where each change is still whole by itself
+    if fcntl is None:  # each change is still whole by itself
         yield
         return
     with (root / ".lock").open("a") as file:

@@ -16,7 +16,7 @@ from bulletproof.models.files import MANIFEST_FILE, copy_in, locked, problems_of
 from bulletproof.models.formats import FORMATS, sniff
 from bulletproof.models.manifest import NAME, NAMING, VERSION, VERSIONING, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.rollout import ROLLOUT_FILE, Candidate, Rollout
-from bulletproof.models.verify import Verification, probe, verify_version
+from bulletproof.models.verify import LOAD_SECONDS, Verification, probe, verify_version
 
 
 class ModelRegistry(ModelCatalog):
@@ -55,7 +55,9 @@ class ModelRegistry(ModelCatalog):
         super().__init__(folder, bundled=bundled, default=default, clock=clock)
         self._now = now
 
-    def verify(self, name: str | None = None, version: str | None = None) -> list[Verification]:
+    def verify(
+        self, name: str | None = None, version: str | None = None, *, load_seconds: float = LOAD_SECONDS
+    ) -> list[Verification]:
         """Try versions out: read the manifest, compare the checksum, load the model, predict a row.
 
         Loading a model runs its code where its format allows that.
@@ -63,6 +65,7 @@ class ModelRegistry(ModelCatalog):
         Args:
             name: The model; None for all.
             version: The version; None for all.
+            load_seconds: Seconds that loading each may take.
 
         Returns:
             What was found, for each version.
@@ -78,7 +81,8 @@ class ModelRegistry(ModelCatalog):
                 rows.append(Verification(model.name, "", "failed", code="model_load_failed", problem=model.problem))
             for item in model.versions:
                 if version in (None, item.version):
-                    rows.append(verify_version(model.name, item.version, partial(self._located, model.name, item)))
+                    find = partial(self._located, model.name, item)
+                    rows.append(verify_version(model.name, item.version, find, load_seconds=load_seconds))
         if not any(row.version for row in rows) and (version is not None or (name is not None and not rows)):
             self._raise_unknown(name or self.default, version or "")
         return rows
@@ -99,6 +103,7 @@ class ModelRegistry(ModelCatalog):
         description: str = "",
         sha256: str | None = None,
         verify: bool = False,
+        load_seconds: float = LOAD_SECONDS,
     ) -> Manifest:
         """Add a version. The first one of a model becomes its active one.
 
@@ -114,6 +119,7 @@ class ModelRegistry(ModelCatalog):
             description: For people.
             sha256: What the checksum must be; None when it is not known.
             verify: Whether to load it and predict a row before anybody else sees it.
+            load_seconds: Seconds that this may take to load it.
 
         Returns:
             Its manifest.
@@ -143,7 +149,7 @@ class ModelRegistry(ModelCatalog):
             write_json(home / MANIFEST_FILE, manifest)
             if verify:
                 try:
-                    probe(home, manifest)
+                    probe(home, manifest, load_seconds=load_seconds)
                 except AIError as error:
                     error.where.pop("path", None)  # that of the scratch folder, which is gone when this is read
                     raise

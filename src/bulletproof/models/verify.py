@@ -1,22 +1,29 @@
 """Versions tried out: does the file fit its checksum, does it load, does it predict?"""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from bulletproof.errors import ModelLoadError, classify
+from bulletproof.errors import AIError, ModelLoadError, classify
 from bulletproof.models.checking import answers_of
 from bulletproof.models.checksums import sha256_of
 from bulletproof.models.manifest import Feature, Manifest
+from bulletproof.models.runner import Runner
 from bulletproof.models.runners import open_runner
 
 Mark = Literal["ok", "failed", "skipped"]
 Tell = Callable[[str], None]
+
+LOAD_SECONDS = 60.0
+"""Seconds that loading may take when a version is tried out."""
+_LEAVE_SECONDS = 5.0  # in which a worker process is ended when somebody loses patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,16 @@ class Verification:
     hint: str = ""
 
 
-def verify_version(name: str, version: str, find: Callable[[], tuple[Path, Manifest]]) -> Verification:
+def verify_version(
+    name: str, version: str, find: Callable[[], tuple[Path, Manifest]], *, load_seconds: float = LOAD_SECONDS
+) -> Verification:
     """Try a version out.
 
     Args:
         name: The model.
         version: The version.
         find: Gives its folder and its manifest.
+        load_seconds: Seconds that loading it may take.
 
     Returns:
         What was found; nothing is raised for what is wrong with it.
@@ -63,7 +73,7 @@ def verify_version(name: str, version: str, find: Callable[[], tuple[Path, Manif
         folder, manifest = find()
         stages.append("checksum")
         check_file(folder, manifest)
-        probe(folder, manifest, stages.append)
+        probe(folder, manifest, stages.append, load_seconds=load_seconds)
     except Exception as error:  # noqa: BLE001 -- a model may raise anything; what it was is the answer
         found = classify(error)
         marks[stages.pop()] = "failed"
@@ -91,21 +101,22 @@ def check_file(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def probe(folder: Path, manifest: Manifest, tell: Tell = lambda _: None) -> None:
+def probe(folder: Path, manifest: Manifest, tell: Tell = lambda _: None, *, load_seconds: float = LOAD_SECONDS) -> None:
     """Load a version as the service would and have it predict a row from the middle of what it takes.
 
     Args:
         folder: Where it lies.
         manifest: What is known of it.
         tell: Gets each stage when it begins.
+        load_seconds: Seconds that loading it may take; a thread that goes on beyond them ends with this process.
 
     Raises:
-        AIError: It cannot be loaded, cannot predict, or answers something else than its schema says.
+        AIError: It cannot be loaded, or not in time, cannot predict, or answers something else than its schema says.
     """
 
     async def attempt() -> None:
         tell("loads")
-        runner = await open_runner(folder, manifest)
+        runner = await _opened(folder, manifest, load_seconds)
         try:
             tell("predicts")
             row = np.array([[_middle(feature) for feature in manifest.input.features]], dtype=np.float64)
@@ -113,9 +124,51 @@ def probe(folder: Path, manifest: Manifest, tell: Tell = lambda _: None) -> None
         finally:
             await runner.aclose()
 
-    # In a thread, as there may be an event loop in this one.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, attempt()).result()
+    _in_thread(attempt)
+
+
+async def _opened(folder: Path, manifest: Manifest, seconds: float) -> Runner:
+    try:
+        async with asyncio.timeout(seconds):
+            return await open_runner(folder, manifest)
+    except TimeoutError as expiry:
+        if isinstance(expiry, AIError):
+            raise
+        raise ModelLoadError(
+            f"{manifest.name} {manifest.version} was not loaded within {seconds:g} s",
+            hint="Look at what it does while it is loaded, or allow it more time: --load-timeout SECONDS.",
+        ) from expiry
+
+
+def _in_thread(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine in a thread, as there may be an event loop in this one; Ctrl-C breaks it off."""
+    ended: Future[None] = Future()
+    begun: Future[Callable[[], object]] = Future()
+
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        await work()
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    thread = threading.Thread(target=run, name="bulletproof-verify", daemon=True)
+    thread.start()
+    try:
+        ended.result()
+    except BaseException:
+        if not ended.done():
+            with suppress(RuntimeError):  # it ended this very moment
+                begun.result()()
+            thread.join(_LEAVE_SECONDS)
+        raise
 
 
 def _middle(feature: Feature) -> float:
