@@ -7,8 +7,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -18,10 +19,7 @@ from bulletproof.models.checksums import sha256_of
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.sources import fetch_model
 
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 
 MANIFEST_FILE = "manifest.json"
 M = TypeVar("M", bound=BaseModel)
