@@ -181,6 +181,7 @@ def test_what_does_not_stand_the_test_is_not_added(run: Run, tmp_path: Path, reg
         (["flower", "1.0", "iris.onnx", "--features", "a", "--regression"], "such as v1.0"),
         (["Flower", "v1.0", "iris.onnx", "--features", "a", "--regression"], "lower case letters"),
         (["flower", "v1.0", "iris.onnx", "--features", "a:x", "--regression"], "is not NAME, NAME:LEAST"),
+        (["flower", "v1.0", "iris.onnx", "--features", ":1:2", "--regression"], "is not NAME, NAME:LEAST"),
         (
             ["flower", "v1.0", "iris.onnx", "--features", "a:9:1", "--regression"],
             "the least value 9 is above the greatest 1",
@@ -193,7 +194,7 @@ def test_what_does_not_stand_the_test_is_not_added(run: Run, tmp_path: Path, reg
         (["flower", "v1.0", "iris.onnx", "--manifest", "list.json"], "holds no JSON object"),
         (["flower", "v1.0", "iris.onnx", "--manifest", "odd.json"], "limits: Input should be a valid dict"),
         (["flower", "v1.0", "no.onnx", "--features", "a", "--regression"], "there is no file no.onnx"),
-        (["flower", "v1.0", "bad.json", "--features", "a", "--regression"], "a file of no known kind"),
+        (["flower", "v1.0", "bad.json", "--features", "a", "--regression"], "this is a text file"),
         (["iris", "v1.0", "iris.onnx", "--features", "a", "--regression"], "iris v1.0 is there already"),
     ],
 )

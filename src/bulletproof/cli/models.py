@@ -340,18 +340,18 @@ def _feature(given: str) -> "Feature":
     name, *bounds = (part.strip() for part in given.split(":"))
     try:
         least, greatest = ([float(bound) if bound else None for bound in bounds] + [None, None])[:2]
+        if least is not None and greatest is not None and least > greatest:
+            raise InputValidationError(
+                f"--features: {given!r}: the least value {least:g} is above the greatest {greatest:g}",
+                hint="Give the lower one first, such as age:0:150.",
+            )
         if len(bounds) > 2:
             raise ValueError
+        return Feature(name=name, minimum=least, maximum=greatest)
     except ValueError as error:
         raise InputValidationError(
             f"--features: {given!r} is not NAME, NAME:LEAST or NAME:LEAST:GREATEST", hint='Such as "age:0:150,income".'
         ) from error
-    if least is not None and greatest is not None and least > greatest:
-        raise InputValidationError(
-            f"--features: {given!r}: the least value {least:g} is above the greatest {greatest:g}",
-            hint="Give the lower one first, such as age:0:150.",
-        )
-    return Feature(name=name, minimum=least, maximum=greatest)
 
 
 def _object(path: Path) -> dict[str, Any]:
