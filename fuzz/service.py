@@ -105,7 +105,9 @@ def form(data: bytes) -> None:
     sent: list[Any] = []
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": parts.pop(0) if parts else b"", "more_body": bool(parts)}
+        if not parts:
+            await asyncio.Event().wait()  # the client stays and listens
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
     async def send(message: Any) -> None:
         sent.append(message)
