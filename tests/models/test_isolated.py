@@ -187,7 +187,10 @@ async def test_a_model_that_keeps_what_it_takes_does_not_spoil_the_requests_to_c
     ],
 )
 async def test_rubbish_and_exceptions_are_typed(server: ModelServer, deed: int, kind: type[AIError], code: str) -> None:
-    await fails(server, deed, kind, code)
+    error = await fails(server, deed, kind, code)
+    assert "flux" not in str(error)
+    if deed == hostile.RAISES:
+        assert error.__notes__ == ["the flux capacitor is empty"]
     await served(server)
 
 

@@ -249,6 +249,35 @@ async def test_of_a_burst_on_a_model_that_is_being_loaded_those_beyond_its_capac
     assert sum(isinstance(one, Prediction) for one in done) == 10
 
 
+async def test_few_wait_for_the_first_load_of_an_isolated_model_and_all_for_one_after_a_change(
+    cold: tuple[ModelServer, asyncio.Event], add: Add
+) -> None:
+    server, _ = cold
+    add(hostile.Hostile(), isolated=True, max_concurrent=1)
+
+    async def refused() -> int:
+        tasks = [asyncio.create_task(server.predict([0, 1], model="hostile", timeout=1)) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        count = sum(task.done() for task in tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return count
+
+    assert await refused() == 84
+    server._lanes["hostile", "v1.0"].usual = 0.001
+    assert await refused() == 0
+
+
+async def test_what_a_model_says_when_it_fails_is_for_the_log_alone(
+    server: ModelServer, add: Add, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(hostile.Hostile())
+    with pytest.raises(PredictionError) as caught:
+        await server.predict([hostile.RAISES, 1], model="hostile")
+    assert str(caught.value) == "hostile v1.0 raised RuntimeError"
+    [record] = [one for one in caplog.records if one.name == "bulletproof.models" and one.levelname == "ERROR"]
+    assert record.said == "the flux capacitor is empty"  # type: ignore[attr-defined]
+
+
 async def test_who_cannot_have_a_place_in_time_is_told_as_soon_as_it_is_known_how_long_runs_take(
     serve: Callable[..., ModelServer], add: Add
 ) -> None:
@@ -300,7 +329,7 @@ async def test_crashes_and_overflows_leave_limit_and_reckoning_as_they_were(
             await server.predict([0, 1])
     lane = server._lanes["hostile", "v1.0"]
     assert lane.limit.limit == 4
-    assert lane._usual == pytest.approx(0.01)
+    assert lane.usual == pytest.approx(0.01)
 
 
 async def test_the_models_that_answer_by_default_are_loaded_ahead_of_time(

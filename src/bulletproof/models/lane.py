@@ -23,6 +23,7 @@ Lease = Callable[[Manifest], AbstractAsyncContextManager[Runner]]
 
 _WEIGHT = 0.2  # of the latest run in the usual time of a run
 _LOAD_PATIENCE = 60.0  # seconds that a request without a time of its own waits for its model to be loaded
+_UNKNOWN = 16  # requests for each place of an isolated model that wait for it to be loaded the first time
 _WORSE = 1.3  # times the wait for a place that was reckoned with, from which the queue is looked at again
 
 
@@ -38,6 +39,7 @@ class Lane:
         is_ready: Tells whether it is loaded.
         places: How many may run at the same time.
         fixed: Whether that is not adapted: processes of their own do not slow each other down.
+        usual: Seconds that a run usually takes, where that is known; 0 where not.
         clock: Gives monotonic seconds.
     """
 
@@ -49,6 +51,7 @@ class Lane:
         is_ready: Callable[[Manifest], bool] = lambda _: True,
         places: int,
         fixed: bool = False,
+        usual: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = manifest.limits
@@ -66,12 +69,13 @@ class Lane:
         )
         self._lease = lease
         self._is_ready = is_ready
+        self._fixed = fixed
         self._clock = clock
         self._loading = 0  # requests that wait for the model
         self._queue: OrderedDict[object, tuple[asyncio.Timeout, float]] = OrderedDict()  # until when each may wait
         self._reckoned = 0.0  # seconds for each place in the queue, when it was last looked at
         self._runaways = 0
-        self._usual = 0.0
+        self.usual = usual
         self._late = 0  # runs past their time, one after the other
         self._run: Callable[[Rows, OnRunaway], Awaitable[Outputs]] = self._execute
         if limits.batch_rows > 1:
@@ -101,6 +105,8 @@ class Lane:
     async def _load(self) -> None:
         """Wait for the model; those that would not find a place in the queue afterwards need not."""
         room = self.limit.max_limit + self.manifest.limits.max_queued
+        if self._fixed and not self.usual:  # a few processes, and nobody knows yet how long a run takes
+            room = min(room, _UNKNOWN * self.limit.max_limit)
         if self._loading >= room:
             raise OverloadedError(
                 f"{self.name} is being loaded, and {room} requests wait for it already",
@@ -198,7 +204,7 @@ class Lane:
 
     def _wait_for(self, queued: int) -> float:
         """Return in how many seconds the last of so many in the queue will have a place."""
-        return max(queued, 1) * self._usual / max(1, self.limit.limit - self._runaways)
+        return max(queued, 1) * self.usual / max(1, self.limit.limit - self._runaways)
 
     async def _execute(self, rows: Rows, on_runaway: OnRunaway) -> Outputs:
         async with self._lease(self.manifest) as runner:
@@ -218,5 +224,5 @@ class Lane:
 
     def _took(self, seconds: float) -> None:
         """Learn how long a run takes; one that crashed or overflowed says nothing of others."""
-        self._usual = seconds if not self._usual else self._usual + _WEIGHT * (seconds - self._usual)
+        self.usual = seconds if not self.usual else self.usual + _WEIGHT * (seconds - self.usual)
         self._look_at_queue()

@@ -26,6 +26,7 @@ from bulletproof.models.runner import OnRunaway
 T = TypeVar("T")
 Rows = NDArray[np.float64]
 
+_MOST_SAID = 500
 _QUICK = 0.001  # seconds for which nobody else in the event loop minds waiting
 
 
@@ -154,8 +155,8 @@ def predict(predictor: Predictor, rows: Rows, name: str) -> Outputs:
 
     Raises:
         ResourceError: It ran out of memory.
-        PredictionError: It raised something else, or tried to end the process. What it said is left to the log, by
-            way of ``__cause__``: it may hold what nobody but its owner should see.
+        PredictionError: It raised something else, or tried to end the process. What it said is a note on the error,
+            for the log: it may hold what callers should not see.
         InvalidModelOutputError: What it answered are no numbers.
     """
     outputs = None
@@ -167,10 +168,11 @@ def predict(predictor: Predictor, rows: Rows, name: str) -> Outputs:
     except BaseException as error:  # what ends a process or a task is the model's own here, and ends neither
         if outputs is not None and isinstance(error, TypeError | ValueError | OverflowError | AttributeError):
             raise InvalidModelOutputError(f"{name} answered something that is not numbers") from error
-        message, code = f"{name} raised {type(error).__name__}", classify(error).code
-        if code in ("out_of_memory", "gpu_out_of_memory"):
-            raise ResourceError(message, code=code) from error
-        raise PredictionError(message) from error
+        message, found = f"{name} raised {type(error).__name__}", classify(error)
+        memory = found.code in ("out_of_memory", "gpu_out_of_memory")
+        failure = ResourceError(message, code=found.code) if memory else PredictionError(message)
+        failure.add_note(found.details[:_MOST_SAID])  # comes through from a worker too, unlike the cause
+        raise failure from error
 
 
 def _floats(given: object) -> Rows:

@@ -258,6 +258,7 @@ class ModelServer:
                 is_ready=self.loaded.is_ready,
                 places=places,
                 fixed=alone,
+                usual=0.0 if lane is None else lane.usual,
                 clock=self._clock,
             )
         return lane
@@ -274,11 +275,13 @@ class ModelServer:
             if self._clock() - self._told_of_load < 1:
                 return  # a flood must not become one of log lines
             self._told_of_load = self._clock()
+        notes = getattr(error, "__notes__", ())  # what the model said, which is not for callers
         bug = found.code in ("internal_error", "prediction_failed")
         logger.log(
             logging.ERROR if bug else logging.WARNING,
             "prediction of %s failed: %s: %s", name, found.code, found.details,
-            exc_info=error if bug else None, extra={"code": found.code, "model": name},
+            exc_info=error if bug else None,
+            extra={"code": found.code, "model": name} | ({"said": "; ".join(notes)} if notes else {}),
         )  # fmt: skip
 
     def _failed_beside(self, trial: Trial, error: Exception) -> None:
