@@ -93,11 +93,14 @@ async def opened(port: int, request: bytes, rate: float, seconds: float) -> dict
     free: list[Connection] = []
     tasks: set[asyncio.Task[None]] = set()
     waiting: dict[Connection, asyncio.Future[None]] = {}
+    in_time: Counter[str] = Counter()  # what queued up is answered later, and is no part of the rate
+    end = time.perf_counter() + seconds
 
     def note(connection: Connection, status: str, latency: float) -> None:
         future = waiting.pop(connection, None)
         if future is not None and not future.done():
             latencies.setdefault(status, []).append(latency)
+            in_time[status] += time.perf_counter() <= end
             connection.started = 0.0
             future.set_result(None)
 
@@ -133,7 +136,8 @@ async def opened(port: int, request: bytes, rate: float, seconds: float) -> dict
     sent = time.perf_counter() - began
     while tasks:
         await asyncio.wait(tasks)
-    return summary(latencies, sent) | {"offered": rate}
+    rates = {status: round(count / seconds, 1) for status, count in in_time.items()}
+    return summary(latencies, sent) | {"offered": rate, "rate_meanwhile": rates}
 
 
 def summary(latencies: dict[str, list[float]], seconds: float) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def measure(server: Server, idle: Idle, path: str, seconds: float) -> dict[str, 
         found["steps"].append({
             "times": times, "offered": round(told["offered"], 1),
             "sent": round(sum(told["statuses"].values()) / told["seconds"], 1),
-            "goodput": good.get("rate", 0.0), "p50_ms": good.get("p50_ms"), "p99_ms": good.get("p99_ms"),
+            "goodput": told["rate_meanwhile"].get("200", 0.0), "p50_ms": good.get("p50_ms"), "p99_ms": good.get("p99_ms"),
             "refused": refused.get("rate", 0.0), "refused_p50_ms": refused.get("p50_ms"),
             "refused_p95_ms": refused.get("p95_ms"), "refused_p99_ms": refused.get("p99_ms"), "other": others,
             "probes": probe.end(), "idle_server": beside.end(),
