@@ -218,8 +218,8 @@ def test_rubbish(tmp_path: Path, content: bytes, model_type: str) -> None:
     [
         (b"\x05junk\xff\xfe", "this is no pickle, joblib or skops file"),
         (bytes(100), "this is no pickle, joblib or skops file"),
-        (b'{"coef": [1, 2]}', "this is a text file, not a model"),
-        (b"import numpy as np\nprint(1)\n", "this is a text file, not a model"),
+        (b'{"coef": [1, 2]}', "this is a text file, no pickle, joblib or skops file"),
+        (b"import numpy as np\nprint(1)\n", "this is a text file, no pickle, joblib or skops file"),
         (b"\x80", "this is the beginning of a file that is cut off"),
         (pickle.dumps([1, 2, 3])[:-1], "the file is cut off or damaged (EOFError"),
         (b"\x80\x04\xff", "the file is cut off or damaged (KeyError: 255)"),
@@ -246,7 +246,7 @@ def test_what_is_no_pickle_by_our_own_reading_is_not_given_to_an_unpickler(
 @pytest.mark.parametrize(
     ("arguments", "says", "hint"),
     [
-        ((None,), "the path is a NoneType, not a text or a Path", "the path of the model file"),
+        ((None,), "the path must be a text or a Path, not None", "the path of the model file"),
         (("",), "the path is empty", "where the value came from"),
         ((__file__, "mxnet"), "Unsupported model type: mxnet", "one of them as model_type"),
         ((os.devnull,), "a device or a pipe", "into a file"),
@@ -260,7 +260,7 @@ def test_wrong_arguments_are_named_with_what_to_do(arguments: tuple[Any, ...], s
 
 def test_a_checksum_that_is_none_is_named(files: Path) -> None:
     error = failure(files / "model.joblib", sha256=5)
-    assert "sha256 is a int, not a text" in str(error)
+    assert "sha256 must be a text, not of the type int" in str(error)
     error = failure(files / "model.joblib", sha256="abc")
     assert (error.code, "64 hexadecimal digits" in error.hint) == ("model_tampered", True)
 

@@ -46,7 +46,7 @@ FORMATS: dict[str, Format] = {
     "lfs_pointer": Format("a Git LFS pointer, not the file it stands for", hint="Run: git lfs pull"),
     "html": Format("a web page, not a model", hint="Download the file again; what came was a page, perhaps a login."),
     "folder": Format("a folder", hint="Name the model file inside it."),
-    "text": Format("a text file, not a model", hint="Name the model file itself, or download it again."),
+    "text": Format("a text file", hint="Name the model file itself, or download it again."),
     "stub": Format("the beginning of a file that is cut off", hint="Copy the file again and compare its size."),
     "unknown": Format("a file of no known kind"),
 }

@@ -11,7 +11,8 @@ from bulletproof.models.formats import FORMATS
 
 _DAMAGE = (EOFError, pickle.UnpicklingError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _MEMORY_WORDS = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "not enough memory")
-_DAMAGED = "The file is cut off or damaged: copy it again and compare its size and checksum."
+_DAMAGED = "Copy the file again and compare its size and checksum."
+_OTHER = "Check that this is the model's own file, and copy it again if it may be damaged."
 _VERSION = "Install the version of the library that wrote it, or save the model again with the one installed."
 _VOUCH = "Pass the file's sha256 to vouch for types of scikit-learn, or save the model as ONNX."
 _LAMBDA = "Replace the Lambda layer, which is code, or load the file with Keras yourself through register_loader."
@@ -50,8 +51,10 @@ class WrongFormatError(RefusedError):
 
     def __init__(self, found: str, takes: str = "") -> None:
         label, model_type, hint = FORMATS[found]
-        instead = f"this is no {takes} file" if takes and found == "unknown" else f"this is {label}"
-        super().__init__(instead, hint or (f"Pass model_type={model_type!r}." if model_type else None))
+        what = [label] * (found != "unknown" or not takes)
+        what += [f"no {takes} file"] * (found in ("unknown", "text") and bool(takes))
+        hint = hint or (f"Pass model_type={model_type!r}." if model_type else _OTHER)
+        super().__init__(f"this is {', '.join(what)}", hint)
 
 
 def load_failure(
@@ -72,7 +75,9 @@ def load_failure(
     text = " ".join(str(error).split())
     code, hint = "model_load_failed", _hint(error, text, other_version, damaged)
     if not isinstance(error, RefusedError):
-        text = f"{type(error).__name__}{text and ': '}{text}"
+        name = type(error).__name__
+        name = f"{type(error).__module__}.{name}" if name == "error" else name  # as zlib's
+        text = f"{name}{text and ': '}{text}"
     if hint == _DAMAGED and not isinstance(error, RefusedError):
         text = f"the file is cut off or damaged ({text})"
     if len(text) > _LONG:  # what matters stands at either end

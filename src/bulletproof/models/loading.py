@@ -174,16 +174,20 @@ def _loader_of(model_type: str) -> Loader:
         ) from None
 
 
+def _kind(value: object) -> str:
+    return "None" if value is None else f"of the type {type(value).__name__}"
+
+
 def _check_arguments(model_path: object, sha256: object) -> None:
     if not isinstance(model_path, str | os.PathLike):
         raise RefusedError(
-            f"the path is a {type(model_path).__name__}, not a text or a Path", "Pass the path of the model file."
+            f"the path must be a text or a Path, not {_kind(model_path)}", "Pass the path of the model file."
         )
     if not os.fspath(model_path):
         raise RefusedError("the path is empty", "Pass the path of the model file; look where the value came from.")
     if sha256 is not None and not isinstance(sha256, str):
         raise RefusedError(
-            f"sha256 is a {type(sha256).__name__}, not a text", "Pass the checksum as 64 hexadecimal digits, or None."
+            f"sha256 must be a text, not {_kind(sha256)}", "Pass the checksum as 64 hexadecimal digits, or None."
         )
 
 
