@@ -1,5 +1,6 @@
 """Strings, names, archives and files that pretend to be others, over ``/process``; headers and forms that trick."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -194,3 +195,13 @@ async def test_headers_and_forms_that_trick_are_refused_by_type(sender: Any) -> 
     many = [("file", ("a.json", b'["good"]'))] * 1100
     status, answer = await sender.send("POST", "/process", files=many)
     assert status in (400, 422), answer
+
+
+async def test_requests_without_a_body_or_its_length_keep_no_place(sender: Any) -> None:
+    async with asyncio.timeout(60):
+        for path in ("/process", "/predict", "/batches"):
+            for headers in ({}, {"Content-Length": "0"}, {"Content-Type": "multipart/form-data; boundary=x"}):
+                for _ in range(12):  # more than there are places
+                    status, _ = await sender.send("POST", path, headers=headers)
+                    assert status in (400, 415, 422)
+        assert await sender.texts("a.json", '["good"]') == ["good"]

@@ -272,7 +272,7 @@ class _Exchange:
             await self._take_place()
 
     async def _take_place(self) -> None:
-        if self.door is None or self.door.turns is None or self.status:
+        if self.door is None or self.door.turns is None or self.status or self.place is not None:
             return
         taking = self.door.enter(self.caller, self.size)
         if self.complete:
