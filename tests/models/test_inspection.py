@@ -160,6 +160,7 @@ def test_dangerous_builtins_are_unusual_and_plain_ones_are_not(tmp_path: Path, n
     assert inspect_model(written(tmp_path / "x", data)).unusual == [f"builtins.{name}"]
 
 
+FRAMED = b"\x95\x05" + bytes(7) + b"}J" + bytes(4) + b"2\x00acposix\nsystem\n."
 EVIL = b"0cposix\nsystem\n(S'true'\ntR."
 
 
@@ -179,7 +180,9 @@ def test_what_unpicklers_read_differently_hides_nothing(tmp_path: Path, start: b
     assert facts.unusual == ["posix.system"]
 
 
-@pytest.mark.parametrize("data", [b"N0" * 1_100_000 + EVIL, b"S'" + b"a" * (1 << 20), b"ZF0x", b"]\x00\x10\x00\x00abc"])
+@pytest.mark.parametrize(
+    "data", [b"N0" * 1_100_000 + EVIL, b"S'" + b"a" * (1 << 20), b"ZF0x", b"]\x00\x10\x00\x00abc", FRAMED]
+)
 def test_what_is_not_read_to_its_end_is_told_and_taken_for_code(tmp_path: Path, data: bytes) -> None:
     facts = inspect_model(written(tmp_path / "evil", data))
     if not data.startswith(b"S"):  # that one fails before it does anything

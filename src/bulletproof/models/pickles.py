@@ -173,7 +173,8 @@ class _Thing:
 
 _MARK, _OTHER = object(), object()
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
-_IMPORTING = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
+# What imports, and frames: where an instruction crosses the end of its frame, Python's two unpicklers go separate ways.
+_IMPORTING = frozenset(("FRAME", "GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
 _WANTED = frozenset(("shape", "dtype", "numpy_array_alignment_bytes"))
 
 
