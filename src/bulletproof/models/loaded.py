@@ -249,16 +249,15 @@ class LoadedModels:
     async def _load(self, key: Key, place: _Place) -> Runner:
         current.set(None)  # the deadline of the request that happens to be first is not that of the others
         manifest = place.manifest
-        breaker = self.breakers.get(_breaker(manifest))
         failed = self._failures.get(key)
         if failed is not None and failed[0] != manifest:
-            breaker.reset()  # somebody has mended it, perhaps
+            self.breakers.get(_breaker(manifest)).reset()  # somebody has mended it, perhaps
         try:
-            runner = place.runner = await breaker.call(self._open, manifest)
+            runner = place.runner = await self._open_guarded(manifest)
         except BaseException as error:
             self._forget(place)
             if place.outdated:
-                breaker.reset()  # what was replaced says nothing of what replaced it
+                self.breakers.get(_breaker(manifest)).reset()  # what was replaced says nothing of what replaced it
             failure = self._failure(key, place, error)
             if failure is error:
                 raise
@@ -274,6 +273,21 @@ class LoadedModels:
                 self._close(other)
         self._trim()
         return runner
+
+    async def _open_guarded(self, manifest: Manifest) -> Runner:
+        """Open a runner by way of its breaker, which a version has from its first failure on."""
+        name = _breaker(manifest)
+        if name in self.breakers:
+            return await self.breakers.get(name).call(self._open, manifest)
+        try:
+            return await self._open(manifest)
+        except Exception as error:  # noqa: BLE001 -- raised again through the breaker
+            failure = error
+
+        async def fail() -> Runner:
+            raise failure
+
+        return await self.breakers.get(name).call(fail)
 
     async def _open(self, manifest: Manifest) -> Runner:
         name = f"{manifest.name} {manifest.version}"
