@@ -1,5 +1,6 @@
 """Fixtures for every room: a real PostgreSQL and a web server that misbehaves, started when a test asks for them."""
 
+import gc
 import os
 import shutil
 import signal
@@ -116,6 +117,13 @@ class Postgres:
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_collect() -> None:
+    """Keep what earlier modules left, such as imported libraries, out of the garbage collections that tests ask for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
