@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bulletproof.errors import InputValidationError, NotFoundError, StoreError
+from bulletproof.errors import InputValidationError, NotFoundError, ServiceUnavailableError, StoreError
 from bulletproof.jobs import BatchJobs
 from bulletproof.jobs.engine import _job
 from bulletproof.store.address import Address, parse_address
@@ -159,6 +159,26 @@ async def test_items_that_only_wait_hold_up_no_others(jobs_of: Any, web: Any, mo
     report = await complete(jobs, waiting.id)
     assert report["success"] == 16
     assert all(item.retry_count for item in await jobs.store.items(waiting.id) if "down" in item.url)
+
+
+async def test_items_that_never_began_because_their_host_is_down_hold_up_no_others(
+    jobs_of: Any, web: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("bulletproof.jobs.chunk._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("bulletproof.jobs.chunk._WAITING_SECONDS", 0.3)
+    down = urls(120, "down")
+    error = ServiceUnavailableError("cannot connect")
+    web.broken = dict.fromkeys(down, error)
+    jobs = await jobs_of(chunk=30)  # a chunk for each that is worked on at the same time
+    waiting = await jobs.submit(down, options={"priority": 1, "max_retries": 20})
+    async with asyncio.timeout(15):
+        while not web.hits:
+            await asyncio.sleep(0.02)
+        report = await complete(jobs, (await jobs.submit(urls(20, "b"))).id)
+    assert report["success"] == 20
+    stands = await jobs.status(waiting.id)
+    assert stands["done"] == 0
+    assert stands["pending"] > 0  # what nobody has begun does not say that it is tried again
 
 
 async def test_events_end_when_the_process_is_told_to_stop(jobs_of: Any, web: Any) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from bulletproof.errors import StoreError
 from bulletproof.pipeline import AIProcessingPipeline, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.rows import GOES_ON, RowKey
+from bulletproof.resilience import CircuitState
 from bulletproof.store import Batch, BatchStore, ItemRow
 
 _LOOK_SECONDS = 1.0
@@ -65,7 +66,7 @@ async def work_on(
             if not going() or not await _goes_on(store, batch.id):
                 return False
             left = [item for item in items if not item.is_done]
-            if may_wait or not all(_waits(item) for item in left):
+            if may_wait or not _only_waits(left, pipeline):
                 waiting_since = None
             elif waiting_since is None:
                 waiting_since = time.monotonic()
@@ -74,7 +75,9 @@ async def work_on(
     finally:
         processing.cancel()
         await asyncio.gather(processing, return_exceptions=True)
-    await store.save(batch.id, [_so_far(item) for item in left if not item.is_done])
+    # What was never begun stays as it is in the store.
+    begun = [item for item in left if item.attempts or item.status is ProcessingStatus.RETRYING]
+    await store.save(batch.id, [_so_far(item) for item in begun if not item.is_done])
     return True
 
 
@@ -100,9 +103,25 @@ def _seconds_left(item: ProcessingItem) -> float:
     return max(0.0, (due - max(now, row.updated_at or now)).total_seconds())
 
 
-def _waits(item: ProcessingItem) -> bool:
-    not_yet = item.status is ProcessingStatus.PENDING and _seconds_left(item) > 0
-    return not_yet or item.status is ProcessingStatus.RETRYING
+def _only_waits(items: Sequence[ProcessingItem], pipeline: AIProcessingPipeline) -> bool:
+    """Tell whether none of these items can be worked on now, be it for its host's sake or for its own."""
+    parked = pipeline.get_status_report()["waiting"]
+
+    def is_down(lane: str) -> bool:
+        # Between two looks at whether a service is back its lane is not parked.
+        known = lane in pipeline.breakers
+        return lane in parked or (known and pipeline.breakers.get(lane).state is not CircuitState.CLOSED)
+
+    lanes = {item.carry.lane for item in items if item.carry is not None}
+    down = {lane for lane in lanes if is_down(lane)}
+    return all(_waits(item, down) for item in items)
+
+
+def _waits(item: ProcessingItem, down: Collection[str]) -> bool:
+    if item.status is ProcessingStatus.PENDING:
+        return _seconds_left(item) > 0 or (item.carry is not None and item.carry.lane in down)
+    probes = item.status is ProcessingStatus.IN_PROGRESS and item.carry is not None and item.carry.probing
+    return probes or item.status is ProcessingStatus.RETRYING
 
 
 def _so_far(item: ProcessingItem) -> ItemRow:
