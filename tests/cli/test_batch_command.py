@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from bulletproof.cli.batch import _command
+
 
 @pytest.fixture
 def command(tmp_path: Path) -> Any:
@@ -65,7 +67,7 @@ def test_a_list_is_processed_and_its_results_written(command: Any, urls: Path, t
 def test_interrupted_the_same_command_goes_on_where_it_was(
     command: Any, urls: Path, web: Any, how: signal.Signals
 ) -> None:
-    first = command("run", str(urls), "--json")
+    first = command("run", str(urls), "--json", "--key", "mine", "--priority", "2")
     limit = time.monotonic() + 60
     while sum(web.hits[path] for path in web.hits if path.startswith("/page/")) < 15:
         assert time.monotonic() < limit
@@ -74,18 +76,35 @@ def test_interrupted_the_same_command_goes_on_where_it_was(
     code, _, err = done(first)
     if how is not signal.SIGKILL:
         assert code == 130
-        assert "Go on with: bulletproof batch run" in err
-    code, out, _ = done(command("run", str(urls), "--json"))
+        assert f"Go on with: bulletproof batch run {urls} --key mine --priority 2 --json\n" in err
+        assert "Traceback" not in err
+    code, out, _ = done(command("run", str(urls), "--json", "--key", "mine", "--priority", "2"))
     report = json.loads(out)
     assert (code, report["total"], report["success"]) == (0, 60, 60)
     assert len(json.loads(done(command("list", "--json"))[1])) == 1
+
+
+def test_the_command_to_go_on_with_repeats_what_matters() -> None:
+    options = {"--key": "a week's", "--priority": 2, "--max-retries": None, "--out": Path("r.csv"), "--json": False}
+    assert _command("run", Path("my urls.txt"), options) == (
+        """bulletproof batch run 'my urls.txt' --key 'a week'"'"'s' --priority 2 --out r.csv"""
+    )
+    assert _command("run", "-x", {"--key": "-y", "--json": True}) == "bulletproof batch run --key=-y --json -- -x"
 
 
 def test_what_cannot_be_done_is_said(command: Any, urls: Path, tmp_path: Path) -> None:
     code, _, err = done(command("run", "nowhere.txt"))
     assert code == 2
     assert "nowhere.txt" in err
-    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "empty.txt").write_text("\n# nothing\n")
+    code, _, err = done(command("run", "empty.txt"))
+    assert code == 2
+    assert "there is no URL" in err
+    assert json.loads(done(command("list", "--json"))[1]) == []
+    code, _, err = done(command("run", str(urls), "--out", "results.xlsx"))
+    assert code == 2
+    assert ".jsonl" in err
+    assert ".csv" in err
     code, _, err = done(command("status", "0" * 32))
     assert code == 2
     assert "there is no batch" in err

@@ -1,6 +1,7 @@
 """``bulletproof batch``: lists of URLs, processed whatever interrupts it."""
 
 import asyncio
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,7 +42,16 @@ class _Form(StrEnum):
     csv = "csv"
 
 
+def _known(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".jsonl", ".csv"):
+        raise typer.BadParameter(f"results are written as .jsonl or .csv, not as {path.name!r}")
+    return path
+
+
 BatchId = Annotated[str, typer.Argument(help="Id of the batch, as 'batch run' and 'batch list' show it.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Write the results here when it is done (.jsonl or .csv).", callback=_known)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
@@ -53,7 +63,7 @@ def run(
     ] = None,
     priority: Annotated[int, typer.Option(min=1, max=10, help="1 goes before all others.")] = 5,
     max_retries: Annotated[int, typer.Option(min=0, max=100, help="Of each item.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Write the results here when it is done (.jsonl or .csv).")] = None,
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Process the URLs in a file; interrupted or killed, the same command goes on where it was.
@@ -69,9 +79,15 @@ def run(
     from bulletproof.pipeline.source import pieces
 
     async def lines() -> AsyncIterator[str]:
-        async for piece in pieces(str(urls)):
+        found = False
+        async for piece in pieces(urls):
             for url in piece:
+                found = True
                 yield url
+        if not found:  # raised here, nobody ever sees the batch
+            raise InputValidationError(
+                f"there is no URL in {urls}", code="empty_file", hint="Write one URL a line; # begins a comment."
+            )
 
     async def work(jobs: "BatchJobs") -> dict[str, Any]:
         try:
@@ -93,11 +109,14 @@ def run(
             await jobs.resume(made.id)
         return await _watch(jobs, made.id, out)
 
-    _end(_with_jobs(work), as_json, again=f"bulletproof batch run {urls}")
+    options: dict[str, object] = {"--key": key, "--priority": priority, "--max-retries": max_retries, "--out": out}
+    usual = {"--priority": 5, "--max-retries": 3}
+    given = {name: value for name, value in options.items() if value != usual.get(name)}
+    _end(_with_jobs(work), as_json, again=_command("run", urls, given | {"--json": as_json}))
 
 
 @batch.command("resume")
-def resume(batch_id: BatchId, out: Annotated[Path | None, typer.Option()] = None, as_json: AsJson = False) -> None:
+def resume(batch_id: BatchId, out: Out = None, as_json: AsJson = False) -> None:
     """Go on with a batch that was interrupted or paused, and watch it.
 
     bulletproof batch resume 0b2f1c...
@@ -108,14 +127,14 @@ def resume(batch_id: BatchId, out: Annotated[Path | None, typer.Option()] = None
             await jobs.resume(batch_id)
         return await _watch(jobs, batch_id, out)
 
-    _end(_with_jobs(work), as_json, again=f"bulletproof batch resume {batch_id}")
+    _end(_with_jobs(work), as_json, again=_command("resume", batch_id, {"--out": out, "--json": as_json}))
 
 
 @batch.command("retry")
 def retry(
     batch_id: BatchId,
     code: Annotated[list[str] | None, typer.Option(help="Only items that failed with this code.")] = None,
-    out: Annotated[Path | None, typer.Option()] = None,
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Do the failed items of a batch again, and watch.
@@ -127,7 +146,7 @@ def retry(
         await jobs.retry(batch_id, codes=code)
         return await _watch(jobs, batch_id, out)
 
-    _end(_with_jobs(work), as_json, again=f"bulletproof batch resume {batch_id}")
+    _end(_with_jobs(work), as_json, again=_command("resume", batch_id, {"--out": out, "--json": as_json}))
 
 
 @batch.command("status")
@@ -277,9 +296,23 @@ def _left(seconds: float | None) -> str:
     return f"{minutes}:{rest:02d} left"
 
 
+def _command(name: str, argument: str | Path, options: dict[str, object]) -> str:
+    """Write a command as it would be typed."""
+    words = ["bulletproof", "batch", name]
+    first = [str(argument)] if not str(argument).startswith("-") else []
+    words += first
+    for option, value in options.items():
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
+    return shlex.join(words if first else [*words, "--", str(argument)])
+
+
 def _end(report: dict[str, Any] | None, as_json: bool, *, again: str) -> None:
     if report is None:
-        Console(stderr=True).print(Text(f"Interrupted; nothing is lost. Go on with: {again}", style="yellow"))
+        text = Text(f"Interrupted; nothing is lost. Go on with: {again}", style="yellow")
+        Console(stderr=True).print(text, soft_wrap=True)  # to be copied in one piece
         raise typer.Exit(_INTERRUPTED)
     _print(report, as_json)
     raise typer.Exit(1 if report["failed"] else 0)
