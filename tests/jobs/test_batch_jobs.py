@@ -49,6 +49,17 @@ async def test_every_item_of_a_batch_is_done_once(jobs_of: Any, web: Any) -> Non
     assert await jobs.tables.find(workflow_id_prefix=batch.id) == []
 
 
+async def test_a_page_is_one_item_however_its_address_is_spelt(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of()
+    given = ["HTTP://A.example:80/x/../page#part", "http://a.example/page", "http://a.example/page#x", "no url", "//"]
+    batch = await jobs.submit(given)
+    assert (batch.given, batch.total, batch.duplicates) == (5, 3, 2)
+    report = await complete(jobs, batch.id)
+    assert (report["success"], report["failed"], report["total"]) == (1, 2, 3)
+    assert [item.url for item in await jobs.store.items(batch.id)] == [given[0], "no url", "//"]
+    assert sum(web.hits.values()) == 1
+
+
 async def test_the_same_key_finds_the_same_batch_and_does_nothing_twice(jobs_of: Any, web: Any) -> None:
     jobs = await jobs_of()
     first = await jobs.submit(urls(5), owner="ada", key="import-7")

@@ -36,6 +36,15 @@ async def test_a_batch_holds_each_url_once_in_its_order(batches: BatchStore) -> 
     assert [item.host for item in await batches.items(batch.id, limit=2)] == ["host0.example", "host1.example"]
 
 
+async def test_urls_with_one_spelling_are_one_item_that_is_saved_as_such(batches: BatchStore) -> None:
+    batch = await batches.create(["A", "b", "a"], spelling=str.lower)
+    assert (batch.total, batch.duplicates) == (2, 1)
+    items = await batches.chunk_items(batch.id, 0)
+    await batches.save(batch.id, [ended(item) for item in items])
+    saved = await batches.items(batch.id)
+    assert [(item.position, item.url, item.status) for item in saved] == [(0, "A", "success"), (1, "b", "success")]
+
+
 async def test_urls_may_come_from_an_async_iterator(batches: BatchStore) -> None:
     async def source() -> AsyncIterator[str]:
         for url in urls(4500):

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import CODES, ConfigurationError, InputValidationError, NotFoundError, StoreError
+from bulletproof.fetch import normalize_url
 from bulletproof.jobs.chunk import work_on
 from bulletproof.jobs.executor import TICK_SECONDS, Executor, Handler
 from bulletproof.jobs.lease import leases_of
@@ -140,7 +141,7 @@ class BatchJobs:
         """Make a batch, to be worked on from now on.
 
         Args:
-            urls: Any number; each distinct one is an item.
+            urls: Any number; each distinct page is an item, however its address is spelt.
             owner: Whose it is.
             key: An idempotency key: given again with the same URLs, it leads to the batch that was made first.
             options: ``priority``, from 1 (first) to 10, by default 5, and ``max_retries`` of an item, by default 3.
@@ -154,8 +155,9 @@ class BatchJobs:
         """
         chosen = _checked(options or {})
         batch = await self.store.create(
-            urls, owner=owner, key=key, options=chosen, chunk_size=self._settings.batch_chunk_items
-        )
+            urls, owner=owner, key=key, options=chosen, chunk_size=self._settings.batch_chunk_items,
+            spelling=_spelling,
+        )  # fmt: skip
         return await self._enqueued(batch)
 
     async def pause(self, batch_id: str, *, owner: str | None = None) -> Batch:
@@ -364,6 +366,13 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
             first, last = allowed[name][0], allowed[name][-1]
             raise InputValidationError(f"{name} must be a whole number from {first} to {last}", field=name)
     return dict(options)
+
+
+def _spelling(url: str) -> str:
+    try:
+        return normalize_url(url)
+    except InputValidationError:
+        return url  # it becomes an item that fails, with the reason
 
 
 def _job(batch: Batch, chunk: int, turn: int, *, waiting: bool = False) -> Job:

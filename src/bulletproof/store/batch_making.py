@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import InputValidationError
 from bulletproof.store.access import StoreAccess
-from bulletproof.store.batch_records import ItemRow, host_of, to_row
+from bulletproof.store.batch_records import ItemRow, host_of, to_row, url_key
 from bulletproof.store.bulk import BulkInsert, insert_into
 from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches
 from bulletproof.store.values import MAX_ID, clean, is_id
@@ -38,6 +38,7 @@ class BatchMaker:
         options: dict[str, Any],
         chunk_size: int,
         schema_version: int,
+        spelling: Callable[[str], str],
     ) -> str:
         """Make a batch and return its id, or that of the one that was made before with this key."""
         if chunk_size < 1:
@@ -64,7 +65,11 @@ class BatchMaker:
         given = 0
         async for part in _parts(urls):
             _digest(digest, part)
-            await self._add_part(batch_id, given, part)
+            items = [
+                ItemRow(position=at, url=url, host=host_of(url), key=url_key(spelling(url)))
+                for at, url in enumerate(part, given)
+            ]
+            await self._add_part(batch_id, items)
             given += len(part)
         earlier = await self._show(batch_id, given, key_of_owner, digest.hexdigest())
         return batch_id if earlier is None else _same(earlier, digest.hexdigest())
@@ -77,9 +82,7 @@ class BatchMaker:
 
         await self._access.write("begin a batch in", work)
 
-    async def _add_part(self, batch_id: str, first: int, urls: list[str]) -> None:
-        items = [ItemRow(position=first + at, url=url, host=host_of(url)) for at, url in enumerate(urls)]
-
+    async def _add_part(self, batch_id: str, items: list[ItemRow]) -> None:
         async def work(connection: AsyncConnection) -> None:
             # The row lock that this takes keeps sweeps out; the moment says that the maker lives.
             mine = sa.update(batches).where(batches.c.batch_id == batch_id, batches.c.status == CREATING)

@@ -95,6 +95,7 @@ class ItemRow:
         seconds: Time spent by stage.
         updated_at: When it was saved (UTC); set by the store.
         not_before: When its next try is due (UTC).
+        key: Stands for the page, of which a batch has one item; by default ``url_key`` of the URL as it is given.
     """
 
     position: int
@@ -113,6 +114,7 @@ class ItemRow:
     seconds: dict[str, float] = field(default_factory=dict)
     updated_at: datetime | None = None
     not_before: datetime | None = None
+    key: bytes | None = field(default=None, repr=False, compare=False)
 
 
 class Counts(NamedTuple):
@@ -160,9 +162,9 @@ def to_row(batch: int, item: ItemRow, now: float) -> tuple[Any, ...]:
         raise InputValidationError(f"an item cannot have the status {item.status!r:.40}", url=item.url)
     url = clean(item.url)
     return (
-        batch, item.position, url_key(url), url, clean(item.host), item.status, clean(item.stage), item.round,
-        sum(item.attempts.values()), _dump(item.attempts), item.retry_count, item.priority, clean(item.code),
-        clean(item.error), clean(item.hint), _dump(item.result), _dump(item.seconds), now,
+        batch, item.position, item.key or url_key(url), url, clean(item.host), item.status, clean(item.stage),
+        item.round, sum(item.attempts.values()), _dump(item.attempts), item.retry_count, item.priority,
+        clean(item.code), clean(item.error), clean(item.hint), _dump(item.result), _dump(item.seconds), now,
         item.not_before.timestamp() if item.not_before is not None else None,
     )  # fmt: skip
 
@@ -170,13 +172,14 @@ def to_row(batch: int, item: ItemRow, now: float) -> tuple[Any, ...]:
 def from_row(row: Mapping[Any, Any]) -> ItemRow:
     """Return the item in a row of the table."""
     values = dict(row)
-    for name in ("batch", "url_key", "tries"):
+    for name in ("batch", "tries"):
         values.pop(name, None)
     return ItemRow(
+        key=bytes(values.pop("url_key")),
         **values
         | {name: _load(values[name]) or {} for name in ("attempts", "seconds")}
         | {"result": _load(values["result"])}
-        | {name: _moment(values[name]) for name in ("updated_at", "not_before")}
+        | {name: _moment(values[name]) for name in ("updated_at", "not_before")},
     )
 
 

@@ -29,7 +29,7 @@ _BATCH = sa.select(
     batches.c.batch_id.label("id"),
     *(batches.c[name] for name in Batch.__dataclass_fields__ if name != "id"),
 ).where(_VISIBLE)
-_ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "url_key", "tries")))
+_ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "tries")))
 _UNSUCCESSFUL = (*records.OPEN, "failed")
 _OPEN = batch_items.c.status.in_(records.OPEN)  # said so that an index leads to them
 
@@ -96,6 +96,7 @@ class BatchStore:
         options: dict[str, Any] | None = None,
         chunk_size: int = CHUNK_SIZE,
         schema_version: int = 1,
+        spelling: Callable[[str], str] = str,
     ) -> Batch:
         """Make a batch; nobody sees it before all of it is there.
 
@@ -108,6 +109,8 @@ class BatchStore:
             options: What the maker wants; JSON.
             chunk_size: Items are worked on in chunks of so many positions.
             schema_version: Version of the workflow that will work on it.
+            spelling: Gives the one spelling of a URL: those with the same one are the same item, which keeps the URL
+                that came first as it was given.
 
         Returns:
             The batch, ``queued``.
@@ -116,8 +119,9 @@ class BatchStore:
             InputValidationError: The key was used for something else (``conflict``), or makes no sense.
         """
         found = await self._maker.make(
-            urls, owner=owner, key=key, options=options or {}, chunk_size=chunk_size, schema_version=schema_version
-        )
+            urls, owner=owner, key=key, options=options or {}, chunk_size=chunk_size, schema_version=schema_version,
+            spelling=spelling,
+        )  # fmt: skip
         return await self.batch(found)
 
     async def batch(self, batch_id: str, *, owner: str | None = None) -> Batch:
@@ -259,7 +263,7 @@ class BatchStore:
         Raises:
             InputValidationError: An item has no such status.
         """
-        latest = {item.url: item for item in items}.values()
+        latest = {item.key or item.url: item for item in items}.values()
         ordered = sorted(latest, key=lambda item: item.position)  # in one order, so that no two writers lock each other
 
         async def work(connection: AsyncConnection) -> str:
