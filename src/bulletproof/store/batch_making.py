@@ -66,7 +66,7 @@ class BatchMaker:
         async for part in _parts(urls):
             _digest(digest, part)
             items = [
-                ItemRow(position=at, url=url, host=host_of(url), key=url_key(spelling(url)))
+                ItemRow(position=at, url=url, host=host_of(url), _key=url_key(spelling(url)))
                 for at, url in enumerate(part, given)
             ]
             await self._add_part(batch_id, items)

@@ -95,7 +95,7 @@ class ItemRow:
         seconds: Time spent by stage.
         updated_at: When it was saved (UTC); set by the store.
         not_before: When its next try is due (UTC).
-        key: Stands for the page, of which a batch has one item; by default ``url_key`` of the URL as it is given.
+        _key: ``key``, where it is not that of the URL as it was given; orjson leaves out what has such a name.
     """
 
     position: int
@@ -114,7 +114,12 @@ class ItemRow:
     seconds: dict[str, float] = field(default_factory=dict)
     updated_at: datetime | None = None
     not_before: datetime | None = None
-    key: bytes | None = field(default=None, repr=False, compare=False)
+    _key: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def key(self) -> bytes:
+        """What stands for the page, of which a batch has one item."""
+        return self._key or url_key(clean(self.url))
 
 
 class Counts(NamedTuple):
@@ -162,7 +167,7 @@ def to_row(batch: int, item: ItemRow, now: float) -> tuple[Any, ...]:
         raise InputValidationError(f"an item cannot have the status {item.status!r:.40}", url=item.url)
     url = clean(item.url)
     return (
-        batch, item.position, item.key or url_key(url), url, clean(item.host), item.status, clean(item.stage),
+        batch, item.position, item.key, url, clean(item.host), item.status, clean(item.stage),
         item.round, sum(item.attempts.values()), _dump(item.attempts), item.retry_count, item.priority,
         clean(item.code), clean(item.error), clean(item.hint), _dump(item.result), _dump(item.seconds), now,
         item.not_before.timestamp() if item.not_before is not None else None,
@@ -175,7 +180,7 @@ def from_row(row: Mapping[Any, Any]) -> ItemRow:
     for name in ("batch", "tries"):
         values.pop(name, None)
     return ItemRow(
-        key=bytes(values.pop("url_key")),
+        _key=bytes(values.pop("url_key")),
         **values
         | {name: _load(values[name]) or {} for name in ("attempts", "seconds")}
         | {"result": _load(values["result"])}

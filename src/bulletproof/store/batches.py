@@ -263,7 +263,7 @@ class BatchStore:
         Raises:
             InputValidationError: An item has no such status.
         """
-        latest = {item.key or item.url: item for item in items}.values()
+        latest = {item.key: item for item in items}.values()
         ordered = sorted(latest, key=lambda item: item.position)  # in one order, so that no two writers lock each other
 
         async def work(connection: AsyncConnection) -> str:
