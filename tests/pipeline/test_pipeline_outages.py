@@ -365,3 +365,27 @@ async def test_pages_of_an_earlier_batch_are_asked_only_for_what_has_changed(web
     assert report["by_stage"]["extract"]["attempts"] == 1
     assert web.hits["/validated"] == 2
     assert pipeline.items[0].status is ProcessingStatus.SUCCESS
+
+
+async def test_good_pages_of_a_host_succeed_though_others_of_it_answer_that_they_failed(
+    scripted: Make, urls: Make, time: Any
+) -> None:
+    bad, good = urls(60), [f"{url}-good" for url in urls(60)]
+    broken = ServiceUnavailableError("the site answers with HTTP 500", http_status=500)
+    pipeline = scripted({(url, "download"): broken for url in bad}, max_concurrent=30)
+    report = await pipeline.process_batch([*bad, *good])
+    assert (report["success"], report["by_code"]) == (60, {"service_unavailable": 60})
+    assert {item.url for item in pipeline.items if item.status is ProcessingStatus.FAILED} == set(bad)
+    assert {pipeline.calls[url, "download"] for url in bad} == {4}
+    assert time.seconds - 1000 < 60
+
+
+async def test_a_host_that_is_down_is_probed_with_one_item_after_the_other(scripted: Make, urls: Make) -> None:
+    pipeline = scripted(max_concurrent=5, circuits=CircuitConfig(failure_threshold=5, mode="consecutive", timeout=1))
+    await pipeline.process_batch(urls(1))  # it worked before
+    pipeline.script = {(url, "download"): ConnectionError("dead") for url in urls(12)}
+    await pipeline.process_batch(urls(12))
+    probed = Counter(url for url, stage in pipeline.calls if stage == "download")
+    tries = [pipeline.calls[url, "download"] for url in urls(12)]
+    assert len(probed) == 12
+    assert max(tries) - min(tries) < 5

@@ -1,7 +1,7 @@
 """What one stage hands to the next: plain strings and numbers that know more about themselves."""
 
-import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 from bulletproof.analysis import Analysis
@@ -114,14 +114,14 @@ def about_text(text: str) -> dict[str, Any]:
     return known
 
 
-def about_score(score: float) -> dict[str, Any]:
+def about_score(score: Any) -> dict[str, Any]:
     """Return what the result says of the sentiment.
 
     Raises:
         InvalidModelOutputError: It is no number in [-1, 1].
     """
-    right = isinstance(score, int | float) and not isinstance(score, bool) and -1 <= score <= 1
-    if not right or math.isnan(score):
+    number = isinstance(score, Real) and not isinstance(score, bool)  # NumPy's are Real
+    if not number or not -1 <= score <= 1:
         raise InvalidModelOutputError(f"a sentiment is a number in [-1, 1], not {score!r:.80}", stage="analyze")
     analysis = getattr(score, "analysis", None)
     if analysis is None:

@@ -1,10 +1,13 @@
 """Makes items of URLs: which are valid, which came before, what is known of them from earlier runs."""
 
 import logging
+import reprlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from bulletproof.errors import InputValidationError, StoreError, classify
+from bulletproof.errors.text import one_line
 from bulletproof.fetch.address import parse
 from bulletproof.pipeline.handing import Carried
 from bulletproof.pipeline.items import DONE, ProcessingItem
@@ -31,21 +34,34 @@ class Intake:
         self._max_retries = max_retries
         self._log = logger
 
-    def place(self, url: str) -> tuple[str, str]:
+    def place(self, url: Any) -> tuple[str, str]:
         """Return the lane of a URL, and its one spelling.
 
         Raises:
             InputValidationError: It is none.
         """
+        if not isinstance(url, str):
+            raise InputValidationError(f"a URL is a text, not {type(url).__name__}")
         try:
             address = parse(url)
         except InputValidationError:
             # A download of somebody's own may know other schemes.
-            parts = urlsplit(url) if self._any_scheme() else None
+            parts = _split(url) if self._any_scheme() else None
             if parts is None or not parts.scheme or not parts.netloc or parts.scheme in ("http", "https"):
                 raise
             return f"host:{parts.netloc}", url
         return f"host:{address.site}", str(address)
+
+    def lane(self, item: ProcessingItem) -> str:
+        """Return the lane of an item; an address that is no text is put into words, to be logged, stored and shown.
+
+        Raises:
+            InputValidationError: It has no address.
+        """
+        given: Any = item.url
+        if not isinstance(given, str):
+            item.url = reprlib.repr(given)
+        return self.place(given)[0]
 
     async def items(self, urls: UrlSource, *, recall: bool) -> AsyncIterator[ProcessingItem]:
         """Make the items of a source; one that came before has the code ``duplicate`` and a result that says of what.
@@ -98,6 +114,7 @@ class Intake:
 
     async def recall(self, items: Sequence[ProcessingItem], *, owner: str | None = None) -> None:
         """Give items the results of earlier runs; see ``AIProcessingPipeline.recall``."""
+        items = [item for item in items if isinstance(item.url, str)]
         try:
             earlier = await self._parts.store.earlier_results([item.url for item in items], owner=owner)
         except StoreError as error:
@@ -109,3 +126,10 @@ class Intake:
             same = found is not None and found.get("analyzer") == analyzer and "degraded" not in found
             if same and item.result is None:
                 item.result = found
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # such as a bracket that is never closed
+        raise InputValidationError(f"that is no URL: {error}", url=one_line(url, limit=200)) from error

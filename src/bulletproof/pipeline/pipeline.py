@@ -13,6 +13,7 @@ from bulletproof.errors import AIError, InputValidationError, StoreError, classi
 from bulletproof.errors.text import one_line
 from bulletproof.fetch import Fetcher
 from bulletproof.monitor import AIErrorMonitor, default_monitor
+from bulletproof.pipeline.arguments import check_counts, check_seconds
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.figures import Figures
 from bulletproof.pipeline.handing import Carried, Content, Score, Text
@@ -120,9 +121,9 @@ class AIProcessingPipeline:
         now: Callable[[], datetime] = _utc_now,
         sleep: Sleep | None = None,
     ) -> None:
-        for name, value in (("max_concurrent", max_concurrent), ("max_pending", max_pending)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        own = max_concurrent if host_concurrency is None else host_concurrency
+        check_counts(max_concurrent=max_concurrent, max_pending=max_pending, host_concurrency=own)
+        check_seconds(host_delay=host_delay, patience=patience)
         self.max_concurrent = max_concurrent
         self.logger = logging.getLogger("bulletproof.pipeline")
         self.monitor = monitor if monitor is not None else default_monitor()
@@ -149,9 +150,7 @@ class AIProcessingPipeline:
             careful=lambda: not self.overrides("analyze_sentiment"),
             clock=clock,
         )
-        self._queue: WorkQueue[Any] = WorkQueue(
-            lane_limit=max_concurrent if host_concurrency is None else host_concurrency, lane_delay=host_delay
-        )
+        self._queue: WorkQueue[Any] = WorkQueue(lane_limit=own, lane_delay=host_delay)
         self._scheduler = Scheduler(
             lambda item, leave: self._runner.run(self._batch, item, leave),
             self._admit,
@@ -470,7 +469,7 @@ class AIProcessingPipeline:
             return None
         if not isinstance(item.carry, Carried):
             try:
-                item.carry = Carried(self._intake.place(item.url)[0])
+                item.carry = Carried(self._intake.lane(item))
             except InputValidationError as error:
                 self._runner.report(item, classify(error))
                 self._runner.fail(self._batch, item, classify(error))

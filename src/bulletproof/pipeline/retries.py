@@ -21,11 +21,14 @@ def checked_policies(given: Mapping[str, RetryPolicy] | None) -> dict[str, Retry
     """Return the policy of every stage.
 
     Raises:
+        TypeError: Something is no policy.
         ValueError: There is no such stage, or a policy has an option that a pipeline cannot honour.
     """
     for stage, policy in (given or {}).items():
         if stage not in STAGES:
             raise ValueError(f"retry_policies: there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
+        if not isinstance(policy, RetryPolicy):
+            raise TypeError(f"retry_policies[{stage!r}] must be a RetryPolicy, not {policy!r:.80}")
         for option in _MEANINGLESS:
             if getattr(policy, option) is not None:
                 raise ValueError(

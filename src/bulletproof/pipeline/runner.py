@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any
 
-from bulletproof.errors import CircuitOpenError, Diagnosis, StoreError, classify
+from bulletproof.errors import AIError, CircuitOpenError, Diagnosis, StoreError, classify
+from bulletproof.errors.http import status_of
 from bulletproof.errors.text import one_line
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline.batch import Batch
@@ -16,7 +17,7 @@ from bulletproof.pipeline.handing import Carried
 from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.queue import Kind, WorkQueue
 from bulletproof.pipeline.retries import next_wait
-from bulletproof.pipeline.scheduler import Wait
+from bulletproof.pipeline.scheduler import Wait, raised_inside
 from bulletproof.resilience import AIServiceCircuitBreaker, BreakerRegistry, CircuitState, RetryPolicy, timeout
 
 Stage = Callable[[ProcessingItem, Carried], Awaitable[str | None]]
@@ -24,6 +25,7 @@ NEXT = dict(zip(STAGES, (*STAGES[1:], DONE), strict=True))
 _DOWNLOAD = STAGES[0]
 _DOWN, _TROUBLED = 10_000, 1000
 _ANOTHER_OUTAGE = 600.0  # seconds without a sign of the last one
+_NEXT_PROBE = 0.1  # seconds, after one that a host answered, if only to say that it has a page in trouble
 _ASK_AGAIN = 2.0  # seconds, when nobody says when a service that is down may be asked again
 
 current: ContextVar[ProcessingItem | None] = ContextVar("bulletproof_item", default=None)
@@ -98,6 +100,7 @@ class Runner:
         current.set(item)
         carried: Carried = item.carry
         in_place = True
+        task = asyncio.current_task()
         try:
             while item.stage != DONE:
                 stage = item.stage
@@ -111,12 +114,10 @@ class Runner:
                     return None if wait is None else self._waits(batch, item, wait)
                 leave()
                 in_place = False
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+        except BaseException as error:
+            if not raised_inside(error, task):
                 batch.move(item, ProcessingStatus.PENDING, self._now())
                 raise
-            # Nobody cancelled this task: it is what a stage raised.
             self.report(item, classify(error))
             self.fail(batch, item, classify(error))
             return None
@@ -178,7 +179,11 @@ class Runner:
                     following = await self._stages[stage](item, carried)
         except BaseException as error:
             if breaker is not None:
-                self._judge(breaker, ticket, error)
+                if carried.probing and _answered(stage, error):
+                    # It tells of this page alone, and the next probe is another one's.
+                    breaker.withdraw(ticket)  # type: ignore[arg-type]  # as below
+                else:
+                    self._judge(breaker, ticket, error)
             raise
         finally:
             seconds = self._clock() - started
@@ -239,10 +244,17 @@ class Runner:
     ) -> tuple[float | None, str]:
         """Return the seconds until the next try, or None and why there is none."""
         carried: Carried = item.carry
-        if carried.probing and diagnosis.retryable:
+        if carried.probing and _answered(stage, error):
+            self._down[lane] = (now, now)  # somebody is there: the outage, if it is one, begins anew
+            self._queue.narrow(lane)
+            pause = min(diagnosis.retry_after or _NEXT_PROBE, self._policies[stage].max_retry_after)
+            self._queue.park(lane, now + pause, now)
+        elif carried.probing and diagnosis.retryable:
             # It was sent ahead to see whether a service that was down is back: that is no fault of the item's.
             carried.spared += 1
-            return (0.0, "") if self._may_wait(lane, now, error) else (None, "it was down for too long")
+            if not self._may_wait(lane, now, error):
+                return None, "it was down for too long"
+            return self._breakers.get(lane).get_metrics()["retry_after"] or 0.0, ""  # the next probe is another's
         wait, why = next_wait(
             self._policies[stage], error, diagnosis,
             attempt=item.attempts[stage] - carried.spared, waited=carried.waited,
@@ -294,6 +306,14 @@ class Runner:
         probing = getattr(error, "state", "") == CircuitState.HALF_OPEN.value and self._queue.running(lane) > 1
         if not probing:  # else the lane goes on as soon as the probe is back
             self._queue.park(lane, now + (diagnosis.retry_after or _ASK_AGAIN), now)
+
+
+def _answered(stage: str, error: BaseException) -> bool:
+    """Tell whether a host answered that it failed: it is up, whatever is wrong with the page."""
+    if stage != _DOWNLOAD:
+        return False
+    where = error.where if isinstance(error, AIError) else {}
+    return 500 <= (where.get("http_status") or status_of(error) or 0) < 600
 
 
 def _note(item: ProcessingItem, diagnosis: Diagnosis) -> None:

@@ -24,6 +24,18 @@ class Wait(NamedTuple):
     size: int = 0
 
 
+def raised_inside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Tell whether what a task runs raised this of itself, and not somebody who ends the task or the process."""
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and not task.cancelling()
+    if isinstance(error, GeneratorExit):  # also thrown into a coroutine that is thrown away, from outside of its task
+        try:
+            return task is not None and asyncio.current_task() is task
+        except RuntimeError:  # no loop runs any more
+            return False
+    return not isinstance(error, KeyboardInterrupt | SystemExit)
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     """One call of ``Scheduler.process``."""
@@ -39,6 +51,10 @@ class _Job:
         if self.over.done():
             return
         if error is not None:
+            if not isinstance(error, Exception) or isinstance(error, StopIteration):
+                # No future takes the one, and the others would look as if somebody had ended the caller.
+                error, cause = RuntimeError(f"the source of items or on_done raised {type(error).__name__}"), error
+                error.__cause__ = cause
             self.over.set_exception(error)
         elif self.fed and not self.live:
             self.over.set_result(None)
@@ -148,6 +164,7 @@ class Scheduler:
 
     async def _feed(self, job: _Job, source: AsyncIterator[ProcessingItem], max_pending: int) -> None:
         number = 0
+        task = asyncio.current_task()
         try:
             async for item in source:
                 while job.live >= max_pending:
@@ -162,14 +179,17 @@ class Scheduler:
                 number += 1
                 if number % _BREATH == 0:
                     await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001 -- raised by process()
-            job.settle(error)
+        except BaseException as error:
+            if not raised_inside(error, task):
+                raise
+            job.settle(error)  # raised by process()
         else:
             job.fed = True
             job.settle()
 
     async def _work(self, work: _Work) -> None:
         job = work.job
+        task = asyncio.current_task()
         try:
             wait = await self._run(work.item, partial(self._release, work))
             self._leave(work)
@@ -179,8 +199,10 @@ class Scheduler:
                 return
             else:
                 await self._end(job, work.item)
-        except Exception as error:  # noqa: BLE001 -- raised by process()
-            job.settle(error)
+        except BaseException as error:
+            if not raised_inside(error, task):
+                raise
+            job.settle(error)  # raised by process()
         finally:
             self.running -= 1
             self._leave(work)

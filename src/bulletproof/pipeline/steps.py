@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bulletproof.errors import InputValidationError, StoreError
+from bulletproof.errors import AIError, InputValidationError, StoreError
 from bulletproof.pipeline.handing import Carried, about_page, about_score, about_text, result_of
 from bulletproof.pipeline.items import ProcessingItem
 from bulletproof.pipeline.parts import Parts
@@ -86,8 +86,16 @@ class Steps:
         if inspect.iscoroutinefunction(method):
             return await method(argument)
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._parts.threads, copy_context().run, method, argument)
+        result = await loop.run_in_executor(self._parts.threads, copy_context().run, _plain, method, argument)
         return await result if inspect.isawaitable(result) else result
+
+
+def _plain(method: Callable[[Any], Any], argument: Any) -> Any:
+    try:
+        return method(argument)
+    except (StopIteration, GeneratorExit) as error:  # no future takes the one, the other closes whoever awaits it
+        name = getattr(method, "__name__", "a stage")
+        raise AIError(f"{name} raised {type(error).__name__}; did it call next() on an empty iterator?") from error
 
 
 def _expect(kind: type[T], value: Any, method: str) -> T:
