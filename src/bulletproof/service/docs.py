@@ -16,6 +16,7 @@ _WHEN = {
     403: "Not allowed",
     404: "No such model, version, run or page",
     405: "Method not allowed",
+    409: "Not possible in the present state",
     408: "The body stopped arriving",
     413: "Too large",
     415: "Unsupported file format",
