@@ -59,6 +59,10 @@ def test_a_list_is_processed_and_its_results_written(command: Any, urls: Path, t
     assert [row["status"] for row in rows] == ["success"] * 60 + ["failed"]
     listed = json.loads(done(command("list", "--json"))[1])
     assert [row["batch_id"] for row in listed] == [report["batch_id"]]
+    assert report["attempts"] >= 60 * 4 + 1
+    shown = done(command("status", report["batch_id"]))[1]
+    assert "/status/404" in shown
+    assert report["failed_items"][0]["code"] in shown
     written = done(command("results", report["batch_id"]))[1].splitlines()
     assert len(written) == 61
 

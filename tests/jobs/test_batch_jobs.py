@@ -50,6 +50,19 @@ async def test_every_item_of_a_batch_is_done_once(jobs_of: Any, web: Any) -> Non
     assert await jobs.tables.find(workflow_id_prefix=batch.id) == []
 
 
+async def test_the_status_names_what_failed_and_why(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of()
+    batch = await jobs.submit([*urls(3), *(f"no url {number}" for number in range(22))])
+    await complete(jobs, batch.id)
+    report = await jobs.status(batch.id)
+    assert (report["attempts"], report["failed_items_left_out"]) == (3 * 4, 2)
+    assert len(report["failed_items"]) == 20
+    first = report["failed_items"][0]
+    assert (first["url"], first["stage"], first["code"]) == ("no url 0", "download", "invalid_input")
+    assert first["error"]
+    assert first["hint"]
+
+
 async def test_a_page_is_one_item_however_its_address_is_spelt(jobs_of: Any, web: Any) -> None:
     jobs = await jobs_of()
     given = ["HTTP://A.example:80/x/../page#part", "http://a.example/page", "http://a.example/page#x", "no url", "//"]

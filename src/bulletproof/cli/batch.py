@@ -283,6 +283,13 @@ def _picture(report: dict[str, Any]) -> RenderableType:
         Text(f"breaker {name}: {breaker['state']}, {breaker['failures']:,} failures", style="yellow")
         for name, breaker in list(report["breakers"].items())[:_SHOWN]
     ]
+    for item in report.get("failed_items", ()):
+        tries = sum(item["attempts"].values())
+        head = Text.assemble((item["code"] or "failed", "red"), f" at {item['stage']}, {tries} tries: {item['url']}")
+        lines += [head, Text(f"  {item['error'] or ''}  {item['hint'] or ''}".rstrip(), style="dim")]
+    if report.get("failed_items_left_out"):
+        rest = f"... and {report['failed_items_left_out']:,} more: bulletproof batch results {report['batch_id']}"
+        lines.append(Text(rest))
     grid = Table.grid()
     for line in lines:
         grid.add_row(line)

@@ -50,6 +50,8 @@ _EVENT_SECONDS, _QUIET_EVENT_SECONDS = 0.5, 5.0
 _IDLE_SECONDS = 30.0
 _MAX_BATCHES = 1000
 _TIDY_EVERY, _ENDED_KEPT = timedelta(minutes=1), timedelta(days=1)
+_SHOWN_FAILURES, _COUNTED = 20, 100_000
+_OF_FAILED = ("url", "stage", "code", "error", "hint", "attempts")
 _log = logging.getLogger("bulletproof.jobs")
 
 
@@ -189,8 +191,19 @@ class BatchJobs:
             status of items with its count (also as ``by_status``), ``by_stage`` (items that are not successful),
             ``by_code`` and ``by_error_type`` of the failed ones, ``retrying_by_code``, ``items_per_second`` since it
             was made, ``seconds_left`` (None when it cannot be told), ``elapsed_seconds``, ``created_at``,
-            ``updated_at``, ``finished_at``, and ``breakers`` of this process that are not closed or have failed.
+            ``updated_at``, ``finished_at``, ``breakers`` of this process that are not closed or have failed,
+            ``failed_items`` (the first 20: ``url``, ``stage``, ``code``, ``error``, ``hint``, and ``attempts`` by
+            stage), ``failed_items_left_out``, and ``attempts``: tries of all items and stages, None for a batch of more
+            than 100,000, where it takes long to add them up.
         """
+        report = await self._stands(batch_id, owner)
+        failed = await self.store.items(batch_id, status="failed", limit=_SHOWN_FAILURES) if report["failed"] else []
+        told = [{name: getattr(item, name) for name in _OF_FAILED} for item in failed]
+        attempts = await self.store.attempts(batch_id) if report["given"] <= _COUNTED else None
+        left_out = max(0, report["failed"] - len(told))
+        return report | {"attempts": attempts, "failed_items": told, "failed_items_left_out": left_out}
+
+    async def _stands(self, batch_id: str, owner: str | None) -> dict[str, Any]:
         batch = await self.store.batch(batch_id, owner=owner)
         counts = await self.store.counts(batch_id)
         by_type: dict[str, int] = {}
@@ -211,13 +224,14 @@ class BatchJobs:
     async def events(self, batch_id: str, *, owner: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the status whenever it changed, with the present pace, until the batch is finished or we stop.
 
+        It is without ``attempts`` and ``failed_items``, which cost more than it may each time.
         While the database is down there is nothing to yield, and it goes on when it is back.
         """
         before: dict[str, Any] = {}
         wait, rate, seen = _EVENT_SECONDS, 0.0, asyncio.get_running_loop().time()
         while True:
             try:
-                report = await self.status(batch_id, owner=owner)
+                report = await self._stands(batch_id, owner)
             except StoreError:
                 if not before:
                     raise

@@ -123,6 +123,10 @@ class BatchReport(BaseModel):
     by_code: dict[str, int] = Field(description="Failed items by error code.")
     items_per_second: float
     seconds_left: float | None
+    attempts: int | None = Field(None, description="Tries of all items and stages; null above 100,000 items.")
+    failed_items: list[dict[str, Any]] = Field(
+        [], description="The first 20 that failed: url, stage, code, error, hint, attempts."
+    )
 
 
 class BatchList(BaseModel):

@@ -309,6 +309,12 @@ class BatchStore:
                 by_code[code] = by_code.get(code, 0) + number
         return counts
 
+    async def attempts(self, batch_id: str) -> int:
+        """Add up the tries of all items and stages; unlike ``counts`` it reads each row."""
+        tries = sa.func.coalesce(sa.func.sum(batch_items.c.tries), 0)
+        parts = await self._over_all(batch_id, "count tries in", lambda _, part: sa.select(tries).where(part))
+        return sum(int(part[0]) for part in parts)
+
     async def set_status(self, batch_id: str, status: str) -> Batch:
         """Change the status of a batch; the one that it has already is no change.
 
