@@ -109,6 +109,8 @@ async def test_an_item_whose_address_is_no_text_fails_as_invalid_input(url: Any,
         assert type(url).__name__ in str(item.error)
         report = await pipeline.process_batch([ProcessingItem(url)])
         assert report["by_code"] == {"invalid_input": 1}
+        for status in (ProcessingStatus.FAILED, ProcessingStatus.SUCCESS):  # it was done before it came
+            assert (await pipeline.process_single_item(ProcessingItem(url, status=status))).status is status
 
 
 @pytest.mark.parametrize(

@@ -52,17 +52,6 @@ class Intake:
             return f"host:{parts.netloc}", url
         return f"host:{address.site}", str(address)
 
-    def lane(self, item: ProcessingItem) -> str:
-        """Return the lane of an item; an address that is no text is put into words, to be logged, stored and shown.
-
-        Raises:
-            InputValidationError: It has no address.
-        """
-        given: Any = item.url
-        if not isinstance(given, str):
-            item.url = reprlib.repr(given)
-        return self.place(given)[0]
-
     async def items(self, urls: UrlSource, *, recall: bool) -> AsyncIterator[ProcessingItem]:
         """Make the items of a source; one that came before has the code ``duplicate`` and a result that says of what.
 
@@ -126,6 +115,14 @@ class Intake:
             same = found is not None and found.get("analyzer") == analyzer and "degraded" not in found
             if same and item.result is None:
                 item.result = found
+
+
+def given_url(item: ProcessingItem) -> Any:
+    """Return the address as it was given; one that is no text is put into words, to be logged, stored and shown."""
+    given: Any = item.url
+    if not isinstance(given, str):
+        item.url = reprlib.repr(given)
+    return given
 
 
 def _split(url: str) -> SplitResult:

@@ -17,7 +17,7 @@ from bulletproof.pipeline.arguments import check_counts, check_seconds
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.figures import Figures
 from bulletproof.pipeline.handing import Carried, Content, Score, Text
-from bulletproof.pipeline.intake import Intake
+from bulletproof.pipeline.intake import Intake, given_url
 from bulletproof.pipeline.items import STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.parts import Parts
 from bulletproof.pipeline.queue import Kind, WorkQueue
@@ -464,12 +464,13 @@ class AIProcessingPipeline:
         elif not item.is_done:
             item.stage = STAGES[0]
             item.move(ProcessingStatus.PENDING, self._now())
+        given = given_url(item)
         self._batch.add(item)
         if item.is_done:
             return None
         if not isinstance(item.carry, Carried):
             try:
-                item.carry = Carried(self._intake.lane(item))
+                item.carry = Carried(self._intake.place(given)[0])
             except InputValidationError as error:
                 self._runner.report(item, classify(error))
                 self._runner.fail(self._batch, item, classify(error))
