@@ -2,8 +2,8 @@
 
 ``app.lock`` is what the service and the demo need, ``dev.lock`` what the tests and linters need besides,
 ``bench.lock`` the peers that the benchmarks measure; all three can live in one environment. Environments of their own:
-``serving.lock``, since the model servers measured beside ours ask for other versions, ``fuzz.lock``, and ``heavy.lock``, which goes
-on top of ``app.lock`` and ``dev.lock`` and takes gigabytes.
+``serving.lock``, since the model servers measured beside ours ask for other versions, ``fuzz.lock``, ``audit.lock``,
+and ``heavy.lock``, which goes on top of ``app.lock`` and ``dev.lock`` and takes gigabytes.
 """
 
 import subprocess

@@ -137,7 +137,8 @@ class Settings(BaseSettings):
         16,
         ge=0,
         le=1000,
-        description="URLs of batches that one process works on at the same time; 0 leaves them to `bulletproof worker`.",
+        description="URLs of batches that one process works on at the same time; 0 leaves them to "
+        "`bulletproof worker`.",
     )
     batch_chunk_items: int = Field(
         100, ge=1, le=10_000, description="URLs of a batch that are handed to one process together."

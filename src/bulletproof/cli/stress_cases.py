@@ -74,7 +74,7 @@ def _everyday() -> Iterator[StressCase]:
     )
     yield StressCase("malicious_input.txt", "injections of every kind", _fixed(hostile.encode()), records=3)
     unicode = (
-        "text\nZ͑ͫ̓ͪ̂ͫ̽͏̴̙̤a̴̵̞l͠g̢o is what I love\n‮desrever si sihT\n👩‍👩‍👧‍👦🏳️‍🌈 great\nаррӏе is not apple\n"
+        "text\nZ͑ͫ̓ͪ̂ͫ̽͏̴̙̤a̴̵̞l͠g̢o is what I love\n\u202edesrever si sihT\n👩‍👩‍👧‍👦🏳️‍🌈 great\nаррӏе is not apple\n"
         "ﷺ ﷽ 𝕴𝖙 𝖜𝖔𝖗𝖐𝖘\n" + "e\u0301" * 500 + "\n\u200b\u200c\u200d\ufeffinvisible\nسيئ جدا\n最高です\n"
     )
     yield StressCase("unicode_nightmare.csv", "scripts, marks, emoji, bidi", _fixed(unicode.encode()), records=9)
