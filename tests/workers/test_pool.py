@@ -1,6 +1,7 @@
 """Workers that hang, crash or are given up die alone, and the next call is served."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from bulletproof.errors import DeadlineExceededError, ResourceError
 from bulletproof.workers import WorkerPool
+from bulletproof.workers.starting import Aside
 
 # The first pool decides for the whole process, and so for other tests: let it be what those want.
 PRELOADED = ("bulletproof.models.isolated", "joblib", "sklearn.utils.validation", "onnxruntime")
@@ -196,3 +198,18 @@ def test_the_event_loop_goes_on_while_the_workers_are_started(tmp_path: Path) ->
         [sys.executable, "-c", _SLOW_START], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
     )
     assert (done.stdout, done.returncode) == ("8 True\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_ctrl_c_does_not_reach_a_process_while_it_starts(method: str) -> None:
+    process = Aside(multiprocessing.get_context(method)).Process(target=signal.raise_signal, args=(signal.SIGINT,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    process.close()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+async def test_workers_ignore_ctrl_c_and_hand_on_no_signal_that_is_held_back(pool: WorkerPool) -> None:
+    assert await pool.run(signal.getsignal, signal.SIGINT) == signal.SIG_IGN
+    assert await pool.run(signal.pthread_sigmask, signal.SIG_BLOCK, []) == set()

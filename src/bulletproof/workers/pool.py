@@ -183,6 +183,8 @@ def _start(initializer: Callable[[], None] | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Ends a worker that is stuck in native code too, where no handler in Python would ever run.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if hasattr(signal, "pthread_sigmask"):  # held back since the start, see Aside
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if initializer is not None:
         initializer()
 

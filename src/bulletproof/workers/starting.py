@@ -1,6 +1,9 @@
 """Start processes that leave the main script of the caller alone."""
 
-from multiprocessing import spawn
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import context, resource_tracker, spawn
 from typing import Any
 
 _prepare = spawn.get_preparation_data
@@ -12,12 +15,44 @@ class _Name(str):
     __slots__ = ()
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold back SIGINT in this thread, and so from its first instant in a process that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started along with the process, it would undo this
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Spawned(context.SpawnProcess):
+    def start(self) -> None:
+        with _without_ctrl_c():
+            super().start()
+
+
+_CLASSES: dict[str, Any] = {"spawn": _Spawned}
+if hasattr(context, "ForkServerProcess"):
+
+    class _Forked(context.ForkServerProcess):
+        def start(self) -> None:
+            with _without_ctrl_c():
+                super().start()
+
+    _CLASSES["forkserver"] = _Forked
+
+
 class Aside:
     """A context of ``multiprocessing`` whose processes do not import the main script.
 
     A new process of the standard library runs that script again, so that functions in it can be found: a script
     without ``if __name__ == "__main__"`` would do all its work twice, and one that was typed in has no file to run.
-    What runs in our workers never stands there.
+    What runs in our workers never stands there. SIGINT, which Ctrl-C sends to all processes of a terminal, is held back
+    in them from the start; what they run first has to ignore it and let it through.
 
     Args:
         context: The context, ``spawn`` or ``forkserver``.
@@ -32,7 +67,7 @@ class Aside:
 
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802 -- named by multiprocessing
         """Make a process."""
-        process = self._context.Process(*args, **kwargs)
+        process = _CLASSES[self._context.get_start_method()](*args, **kwargs)
         process.name = _Name(process.name)
         return process
 
