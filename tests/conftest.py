@@ -19,6 +19,10 @@ import pytest
 
 from support.web import Site
 
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _START_SECONDS = 60.0
 SKIP_POSTGRES = "BULLETPROOF_TEST_SKIP_POSTGRES"
 
