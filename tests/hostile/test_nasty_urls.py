@@ -107,7 +107,7 @@ async def test_batches_give_each_nasty_url_its_outcome_and_ask_no_private_host(s
     while after:
         _, page = await sender.send("GET", after)
         items, after = items + page["items"], page["next"]
-    assert len(items) == report["total"] > 150
+    assert len(items) == report["total"] > 120  # some lead to the same page
     for item in items:
         assert item["code"] in ("invalid_input", "blocked_url"), item
         assert item["hint"], item
