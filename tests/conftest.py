@@ -126,7 +126,9 @@ class Postgres:
 @pytest.fixture(scope="module", autouse=True)
 def _little_to_collect() -> None:
     """Keep what earlier modules left, such as imported libraries, out of the garbage collections that tests ask for."""
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # not this module's fault
+        gc.collect()
     gc.freeze()
 
 
