@@ -57,12 +57,17 @@ async def test_of_three_workers_one_may_die_and_one_may_be_slow(
 ) -> None:
     watcher = await jobs_of(begin=False, concurrency=0)
     dying, slow, _ = processes(3, seconds=0.05)
-    batch = await watcher.submit(urls(600))
+    batch = await watcher.submit(urls(1000))
+
+    async def all_have_work() -> bool:
+        return len({job.executor_id for job in await watcher.tables.find(status="PENDING")}) == 3
+
+    await until(all_have_work, 30)
     await until(lambda: len(fetched(tmp_path / "log")) > 100)
     slow.send_signal(signal.SIGSTOP)
     dying.kill()
     done = await watcher.store.counts(batch.id)
-    assert done.done < 600
+    assert done.done < 1000
 
     async def all_but_those_of_the_slow_one() -> bool:
         pending = await watcher.tables.find(status=["PENDING", "ENQUEUED"])
@@ -74,8 +79,8 @@ async def test_of_three_workers_one_may_die_and_one_may_be_slow(
     assert {job.executor_id for job in await watcher.tables.find(status="PENDING")} == held
     assert (await watcher.status(batch.id))["status"] == "running"
     slow.send_signal(signal.SIGCONT)
-    await settled(watcher, batch.id, 600)
-    assert sum(fetched(tmp_path / "log").values()) <= 600 + 8
+    await settled(watcher, batch.id, 1000)
+    assert sum(fetched(tmp_path / "log").values()) <= 1000 + 8
 
 
 async def test_a_worker_that_is_told_to_stop_hands_its_work_back(

@@ -14,7 +14,11 @@ from bulletproof.settings import Settings
 _BY_CONTENT = [
     {
         "include-path": path,
-        "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "409", "415", "422", "503"]}},
+        "checks": {
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "409", "415", "422", "503"]},
+            # What is no file when it is made is the bytes of one when it is sent.
+            "negative_data_rejection": {"expected-statuses": ["2xx", "4xx", "503"]},
+        },
     }
     for path in ("/process", "/batches")
 ]
