@@ -176,10 +176,10 @@ def test_a_model_file_that_was_replaced(serve: Any, board: Any, tmp_path: Any) -
     bundled = registry.manifest("iris", "v1.0")
     source = registry.folder_of(bundled) / bundled.file
     registry.add("flowers", "v1.0", source, type="onnx", input=bundled.input, output=bundled.output)
-    address = serve().address
+    (folder / "flowers" / "v1.0" / bundled.file).write_bytes(source.read_bytes() + b"something else")
+    address = serve().address  # a model that is loaded already goes on answering from memory
     good = {"model": "flowers", "input_data": [5.1, 3.5, 1.4, 0.2]}
     board.open(f"{address}/dashboard/").live()
-    (folder / "flowers" / "v1.0" / bundled.file).write_bytes(source.read_bytes() + b"something else")
     refused = httpx.post(f"{address}/predict", json=good, timeout=60)
     assert (refused.status_code, refused.json()["code"]) == (503, "model_tampered")
     board.sees("Most frequent errors", "flowers", "model_tampered")
