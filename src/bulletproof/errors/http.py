@@ -11,7 +11,7 @@ from bulletproof.errors.reading import read, text_of
 from bulletproof.errors.registry import Verdict
 
 STATUS_ATTRIBUTES = frozenset({"status_code", "http_status", "status", "code", "http_code", "response", "raw_response"})
-_COUNTED_4XX = frozenset({408, 409, 425, 429})
+COUNTED_4XX = frozenset({408, 409, 425, 429})
 _BY_STATUS = {
     401: "auth_failed", 402: "quota_exhausted", 403: "auth_failed", 407: "auth_failed", 408: "service_timeout",
     409: "service_unavailable", 425: "service_unavailable", 429: "rate_limited",
@@ -19,7 +19,6 @@ _BY_STATUS = {
 }  # fmt: skip
 _NEVER_BETTER = frozenset({501, 505, 506, 508, 510, 511})
 _BODY_LIMIT = 65_536
-_SAID_LIMIT = 2_000
 
 
 def _any_of(phrases: str) -> re.Pattern[str]:
@@ -175,7 +174,7 @@ def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
         if worded is not None and worded in _OPEN_TO_WORDING[status]:
             # A quota of a minute is a rate limit: the service says when to come back. A quota of a day is not.
             code = "rate_limited" if worded == "quota_exhausted" and retry_after and "perday" not in said else worded
-    counts = not 400 <= status < 500 or status in _COUNTED_4XX or code == "rate_limited"
+    counts = not 400 <= status < 500 or status in COUNTED_4XX or code == "rate_limited"
     return Verdict(code, retryable, _details(status, body, text), retry_after, counts)
 
 

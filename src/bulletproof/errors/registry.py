@@ -5,7 +5,7 @@ a rule with a longer module path goes before one with a shorter. So no library i
 class that moves to another module of its library is still known.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from bulletproof.errors.codes import CODES
@@ -95,18 +95,6 @@ def register(
     for name in names.split():
         _rules[name] = Rule(name, verdict, None, wording, remote, network)
     _changed()
-
-
-def family(package: str, names_by_code: Mapping[str | Verdict, str], *, remote: bool = False) -> None:
-    """Register rules for several classes of one package.
-
-    Args:
-        package: Goes before every name.
-        names_by_code: For each code or verdict the names of classes, separated by white space.
-        remote: As for ``register``.
-    """
-    for code, names in names_by_code.items():
-        register(code, " ".join(f"{package}.{name}" for name in names.split()), remote=remote)
 
 
 def final(code: str) -> Verdict:

@@ -1,5 +1,5 @@
-"""The rules that come with bulletproof, one module for each family of libraries; importing them registers them."""
+"""The rules that come with bulletproof: a table, and a module for each kind of library; importing registers them."""
 
-from bulletproof.errors.rules import clients, data, databases, llm, models, stdlib, web, wording, workers
+from bulletproof.errors.rules import clients, data, databases, llm, stdlib, table, web, wording, workers
 
-__all__ = ["clients", "data", "databases", "llm", "models", "stdlib", "web", "wording", "workers"]
+__all__ = ["clients", "data", "databases", "llm", "stdlib", "table", "web", "wording", "workers"]

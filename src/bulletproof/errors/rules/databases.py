@@ -6,7 +6,7 @@ Their texts quote statements, parameters and rows, so what is shown leaves out e
 import re
 
 from bulletproof.errors.reading import mro_of, read, text_of
-from bulletproof.errors.registry import Verdict, family, final, register, rule
+from bulletproof.errors.registry import Verdict, final, rule
 from bulletproof.errors.text import without_values
 
 _DRIVER_IN_TEXT = re.compile(r"^\(([\w.]+)\)\s*")
@@ -100,51 +100,6 @@ def sqlalchemy(error: BaseException) -> BaseException | Verdict:
     names = {base.__name__ for base in mro_of(type(error))}
     code = "database_unavailable" if names & {"OperationalError", "InterfaceError"} else "internal_error"
     return Verdict("invalid_input" if "DataError" in names else code, details=details)
-
-
-family(
-    "sqlalchemy",
-    {
-        "database_unavailable": "exc.TimeoutError exc.DisconnectionError",
-        "internal_error": "exc.SQLAlchemyError",
-        "misconfigured": "exc.ArgumentError exc.NoSuchModuleError",
-        "missing_dependency": "exc.NoDBAPILoaded",
-    },
-)
-family("alembic", {"misconfigured": "CommandError RevisionError"})
-
-# Redis: https://redis.readthedocs.io/en/stable/exceptions.html
-family(
-    "redis",
-    {
-        "database_unavailable": """ConnectionError TimeoutError BusyLoadingError ReadOnlyError ClusterDownError
-            ClusterError MasterDownError TryAgainError AskError WatchError MasterNotFoundError SlaveNotFoundError
-            UnhealthyDatabaseException NoValidDatabaseException TemporaryUnavailableException HttpError
-            InitialHealthCheckFailedError""",
-        final("database_unavailable"): """AuthenticationError AuthorizationError NoPermissionError
-            AuthenticationWrongNumberOfArgsError ExternalAuthProviderError InvalidTokenSchemaErr RequestTokenErr
-            TokenRenewalErr""",
-        "overloaded": "MaxConnectionsError",
-        "out_of_memory": "redis.exceptions.OutOfMemoryError OutOfMemoryError",
-        "internal_error": "RedisError RedisClusterException",
-    },
-)
-
-# MongoDB: https://pymongo.readthedocs.io/en/stable/api/pymongo/errors.html
-family(
-    "pymongo",
-    {
-        "database_unavailable": "ConnectionFailure WTimeoutError CursorNotFound ProtocolError",
-        "overloaded": "WaitQueueTimeoutError",
-        "internal_error": "PyMongoError",
-        "misconfigured": "ConfigurationError InvalidURI",
-        "deadline_exceeded": "ExecutionTimeout",
-        "file_too_large": "DocumentTooLarge",
-        Verdict("cancelled", counts=False): "_OperationCancelled",
-    },
-)
-register("invalid_input", "bson.BSONError")
-register("internal_error", "gridfs.GridFSError")
 
 
 @rule("pymongo.OperationFailure")

@@ -1,149 +1,14 @@
-"""Rules for the SDKs of language models and for the clouds that serve them.
-
-Most of their errors carry an HTTP status and a body, which go first; what stands here is for those that carry none.
-"""
+"""Rules for the SDKs of language models and for the clouds that serve them."""
 
 from bulletproof.errors.http import parse_body, status_of, verdict_of
 from bulletproof.errors.reading import read, text_of
-from bulletproof.errors.registry import Verdict, family, final, register, rule
-
-_FILTERED = Verdict("content_filtered", counts=False)
-_TOO_LONG = Verdict("context_length_exceeded", counts=False)
-
-# OpenAI: https://platform.openai.com/docs/guides/error-codes; Anthropic: https://docs.anthropic.com/en/api/errors
-for _sdk in ("openai", "anthropic"):
-    family(
-        _sdk,
-        {
-            "service_unavailable": "APIError ConflictError InternalServerError WebSocketConnectionClosedError",
-            "request_rejected": """BadRequestError NotFoundError UnprocessableEntityError ContentTooLargeError
-                ClientClosedRequestError PreconditionFailedError RequestHeaderFieldsTooLargeError""",
-            "auth_failed": "AuthenticationError PermissionDeniedError CredentialsError WorkloadIdentityError",
-            "rate_limited": "RateLimitError",
-            "service_timeout": "RequestTimeoutError GatewayTimeoutError",
-        },
-        remote=True,
-    )
-    family(
-        _sdk,
-        {
-            "service_timeout": "APITimeoutError",
-            "bad_response": "APIResponseValidationError",
-            final("bad_response"): "LengthFinishReasonError AgentOutputParseError",
-            _FILTERED: "ContentFilterFinishReasonError",
-            "quota_exhausted": """ContractSpendLimitReachedError EnforcedSpendLimitReachedError PaymentRequiredError
-                OrganizationOnHoldError""",
-            "overloaded": "WebSocketQueueFullError",
-            "missing_dependency": "MissingDependencyError",
-            "misconfigured": "MutuallyExclusiveAuthError APIRemovedInV1 ToolsetConfigError",
-            "auth_failed": "SubjectTokenProviderError",
-            "invalid_request": "InvalidWebhookSignatureError APIWebhookValidationError",
-            "internal_error": """OpenAIError AnthropicError MissingStreamClassError ToolError FileStoreError
-                SessionMemoryError ToolRunnerError DecisionsToolRunnerError BrowserError ComputerUseError""",
-            "service_unavailable": """RetryableError ResponsesWebSocketError ResponsesWebSocketBufferError
-                _TransientTokenExchangeError""",
-            Verdict("cancelled", counts=False): "BrowserCancelledError",
-        },
-    )
+from bulletproof.errors.registry import Verdict, final, rule
 
 
 @rule("openai.OpenAIError", "anthropic.AnthropicError")
 def client_setup(error: BaseException) -> str:
     """Raised bare when the client is built without a key."""
     return "misconfigured" if "api_key" in text_of(error) else "internal_error"
-
-
-# Google: https://ai.google.dev/gemini-api/docs/troubleshooting and google.api_core.exceptions
-family(
-    "google.genai",
-    {
-        "request_rejected": "ClientError",
-        "service_unavailable": "APIError ServerError GenAiError GeminiNextGenAPIClientError",
-        "service_timeout": "APITimeoutError",
-        "bad_response": "APIResponseValidationError UnknownApiResponseError",
-    },
-    remote=True,
-)
-family(
-    "google.genai",
-    {
-        "bad_response": "UnknownApiResponseError ResponseValidationError ContinuationInterruptedError",
-        "service_unavailable": "NoResponseError",
-        "internal_error": "UnsupportedFunctionError FunctionInvocationError UnknownFunctionCallArgumentError",
-        "auth_failed": "EphemeralTokenAPIKeyError",
-    },
-)
-family("google.api_core", {"service_unavailable": "GoogleAPIError", "bad_response": "BadGateway"}, remote=True)
-family("google.api_core", {"service_timeout": "RetryError", "misconfigured": "DuplicateCredentialArgs"})
-family("google.auth", {"auth_failed": "GoogleAuthError", "service_unavailable": "TransportError"})
-
-# Cohere: https://docs.cohere.com/reference/errors; Mistral: https://github.com/mistralai/client-python#error-handling
-family("cohere", {"service_unavailable": "ApiError"}, remote=True)
-family("cohere", {"bad_response": "ParsingError SSEError", "service_unavailable": "CohereError"})
-family("mistralai", {"service_unavailable": "MistralError SDKError ConnectorsGatewayError"}, remote=True)
-family("mistralai", {"request_rejected": "HTTPValidationError"}, remote=True)
-family(
-    "mistralai",
-    {
-        "service_unavailable": """NoResponseError StreamDisconnectedError RealtimeSpeechWSError
-            RealtimeTranscriptionWSError""",
-        "bad_response": "ResponseValidationError RealtimeSpeechException RealtimeTranscriptionException",
-        "auth_failed": "ServiceAccountTokenError MCPAuthException",
-        "internal_error": "MistralClientException BatchError TracingErrors BlobNotFoundError",
-        "misconfigured": "TelemetryConfigurationError",
-    },
-)
-
-# LiteLLM: https://docs.litellm.ai/docs/exception_mapping
-family(
-    "litellm",
-    {
-        "request_rejected": "BadRequestError InvalidRequestError NotFoundError UnprocessableEntityError",
-        "auth_failed": "AuthenticationError PermissionDeniedError",
-        "rate_limited": "RateLimitError",
-        "service_unavailable": """APIError APIConnectionError InternalServerError ServiceUnavailableError
-            BaseLLMException CustomLLMError OpenAILikeError VertexAIError VLLMError HerokuError AlephAlphaError
-            ProxyException AnthropicContextManagementError UpstreamFailure""",
-    },
-    remote=True,
-)
-family(
-    "litellm",
-    {
-        _TOO_LONG: "ContextWindowExceededError",
-        "service_timeout": "Timeout",
-        "bad_response": """APIResponseValidationError JSONSchemaValidationError HTTPResponseLimitError StreamClosed
-            RealtimeTranscriptionProtocolError ChirpProtocolError""",
-        "quota_exhausted": "BudgetExceededError",
-        Verdict("request_rejected", counts=False): "UnsupportedParamsError LiteLLMUnknownProvider ModelNotMappedError",
-        _FILTERED: """ContentPolicyViolationError RejectedRequestError BlockedPiiEntityError
-            GuardrailRaisedException SensitiveDataRouteException""",
-        "rate_limited": "RouterRateLimitError RouterRateLimitErrorBasic",
-        "auth_failed": "AwsAuthError UnauthorizedError _MetricsFailure ModelAccessDeniedProxyException",
-        "service_unavailable": "A2AError CohereError TextCompletionCodestralError RedisCircuitBreakerOpenError",
-        "blocked_url": "SSRFError",
-    },
-)
-
-# Hugging Face: https://huggingface.co/docs/huggingface_hub/package_reference/utilities
-family("huggingface_hub", {"service_unavailable": "HfHubHTTPError TextGenerationError"}, remote=True)
-family(
-    "huggingface_hub",
-    {
-        "model_load_failed": """RepositoryNotFoundError RevisionNotFoundError RevisionResolutionError EntryNotFoundError
-            LocalEntryNotFoundError IncompleteSnapshotError NotASafetensorsRepoError SafetensorsParsingError
-            FileMetadataError DDUFError CachedRepoTreeNotFoundError""",
-        "auth_failed": "GatedRepoError DisabledRepoError LocalTokenNotFoundError OIDCError DeviceCodeError",
-        "service_timeout": "InferenceTimeoutError InferenceEndpointTimeoutError",
-        "service_unavailable": """InferenceEndpointError OverloadedError XetDownloadError SandboxError
-            BucketEventsUnavailable""",
-        final("service_unavailable"): "OfflineModeIsEnabled",
-        "bad_response": "GenerationError IncompleteGenerationError UnknownError",
-        "request_rejected": "ValidationError BadRequestError",
-        "invalid_input": "HFValidationError HfUriError StrictDataclassError CLIError",
-        "file_not_found": "CacheNotFound CorruptedCacheException",
-    },
-)
 
 
 _AWS = {
@@ -181,26 +46,6 @@ def aws(error: BaseException) -> Verdict:
     return Verdict("service_unavailable") if status is None and not name else Verdict("request_rejected", counts=False)
 
 
-family(
-    "botocore",
-    {
-        "misconfigured": "BotoCoreError",
-        "service_unavailable": "HTTPClientError ConnectionError ConnectionClosedError EndpointDiscoveryException",
-        final("service_unavailable"): "SSLError",
-        "service_timeout": "ConnectTimeoutError ReadTimeoutError WaiterError",
-        "bad_response": """ChecksumError FlexibleChecksumError IncompleteReadError ResponseStreamingError
-            PaginationError eventstream.ParserError ResponseParserError AwsChunkedWrapperError""",
-        "auth_failed": """NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError
-            NoAuthTokenError TokenRetrievalError SSOError LoginError UnknownCredentialError ProfileNotFound
-            RefreshWithMFAUnsupportedError""",
-        "request_rejected": "ParamValidationError ValidationError MissingParametersError InvalidArnException",
-        "missing_dependency": "MissingDependencyException MD5UnavailableError",
-        "overloaded": "CapacityNotAvailableError",
-        "internal_error": "StubResponseError UnknownClientMethodError OperationNotPageableError UnseekableStreamError",
-    },
-)
-register("service_unavailable", "botocore.BadIMDSRequestError botocore._RetriesExceededError")
-
 _GRPC = {
     "CANCELLED": Verdict("cancelled", counts=False),
     "INVALID_ARGUMENT": Verdict("request_rejected", counts=False),
@@ -234,15 +79,3 @@ def grpc(error: BaseException) -> Verdict:
 
 def _called(method: object) -> object:
     return method() if callable(method) else None
-
-
-family(
-    "grpc",
-    {
-        "service_timeout": "FutureTimeoutError framework.foundation.future.TimeoutError ExpirationError",
-        Verdict("cancelled", counts=False): """FutureCancelledError framework.foundation.future.CancelledError
-            CancellationError""",
-        "internal_error": "UsageError InternalError BaseError NoSuchMethodError",
-        "service_unavailable": "AbortError AbortionError AioRpcStatus _RequestCallError _WatchConnectivityFailed",
-    },
-)

@@ -1,76 +1,11 @@
-"""Rules for Python itself and its standard library."""
+"""The rule for errors of the operating system."""
 
 import errno
 import re
 
 from bulletproof.errors.reading import raised_by, read, text_of
-from bulletproof.errors.registry import Verdict, family, register, rule
+from bulletproof.errors.registry import Verdict, rule
 from bulletproof.errors.rules.wording import worded
-
-register(
-    Verdict("cancelled", counts=False),
-    """KeyboardInterrupt SystemExit GeneratorExit asyncio.CancelledError concurrent.futures.CancelledError
-    trio.Cancelled""",
-)
-
-# A bug, ours or the caller's: what it was raised under does not excuse it.
-register(
-    "internal_error",
-    """ArithmeticError AssertionError AttributeError BufferError EOFError LookupError NameError NotImplementedError
-    RecursionError ReferenceError StopAsyncIteration StopIteration SyntaxError SystemError TypeError Warning""",
-    wording=worded,
-)
-register(
-    "internal_error",
-    """queue.Empty _queue.Empty asyncio.InvalidStateError concurrent.futures.InvalidStateError asyncio.QueueEmpty
-    concurrent.futures.Error
-    concurrent.futures.BrokenExecutor multiprocessing.ProcessError struct.error copy.Error subprocess.SubprocessError
-    threading.BrokenBarrierError asyncio.BrokenBarrierError""",
-)
-register(Verdict("internal_error", defer="cause"), "ValueError", wording=worded)
-register(Verdict("internal_error", defer="context"), "RuntimeError Exception BaseException", wording=worded)
-register("out_of_memory", "MemoryError")
-register("missing_dependency", "ImportError")
-
-# Data that cannot be read.
-register("invalid_encoding", "UnicodeError")
-register("invalid_json", "json.JSONDecodeError")
-register("invalid_csv", "_csv.Error csv.Error")
-register(
-    "invalid_archive",
-    """zipfile.BadZipFile zipfile.LargeZipFile gzip.BadGzipFile zlib.error lzma.LZMAError _lzma.LZMAError
-    tarfile.TarError shutil.ReadError""",
-)
-register("model_load_failed", "pickle.PickleError _pickle.PickleError")
-register(
-    "invalid_input",
-    """binascii.Error xml.etree.ElementTree.ParseError xml.parsers.expat.ExpatError pyexpat.ExpatError
-    xml.sax.SAXException html.parser.HTMLParseError tomllib.TOMLDecodeError plistlib.InvalidFileException
-    email.errors.MessageError
-    email.errors.MessageDefect xml.dom.DOMException mailbox.Error binascii.Incomplete argparse.ArgumentError
-    argparse.ArgumentTypeError getopt.GetoptError optparse.OptParseError wave.Error
-    ipaddress.AddressValueError ipaddress.NetmaskValueError""",
-)
-register("misconfigured", "configparser.Error zoneinfo.ZoneInfoNotFoundError netrc.NetrcParseError")
-
-# Time and capacity.
-register("deadline_exceeded", "multiprocessing.TimeoutError subprocess.TimeoutExpired")
-register("overloaded", "queue.Full asyncio.QueueFull")
-
-# The network.
-register("service_timeout", "TimeoutError", network=True)
-register("service_unavailable", "ConnectionError socket.gaierror socket.herror", network=True)
-family(
-    "http.client",
-    {
-        "service_unavailable": "HTTPException RemoteDisconnected",
-        "bad_response": "BadStatusLine IncompleteRead LineTooLong UnknownProtocol",
-        "internal_error": "ImproperConnectionState UnimplementedFileMode",
-        "invalid_input": "InvalidURL",
-    },
-)
-register("bad_response", "asyncio.IncompleteReadError asyncio.LimitOverrunError xmlrpc.client.Error")
-register("service_unavailable", "smtplib.SMTPException ftplib.Error imaplib.error poplib.error_proto nntplib.NNTPError")
 
 _BY_ERRNO = {
     "disk_full": (errno.ENOSPC, errno.EDQUOT),
@@ -87,16 +22,6 @@ _BY_ERRNO = {
     ),
 }  # fmt: skip
 _CODE_OF_ERRNO = {number: code for code, numbers in _BY_ERRNO.items() for number in numbers}
-
-register("file_not_found", "FileNotFoundError NotADirectoryError")
-register("permission_denied", "PermissionError")
-register("invalid_input", "IsADirectoryError FileExistsError")
-register("overloaded", "BlockingIOError")
-register(
-    "io_error",
-    """InterruptedError ProcessLookupError ChildProcessError shutil.Error shutil.SpecialFileError shutil.ExecError
-    io.UnsupportedOperation dbm.error""",
-)
 
 
 @rule("OSError")

@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bulletproof.errors.http import COUNTED_4XX
 from bulletproof.errors.reading import read
-from bulletproof.errors.registry import Verdict, family, register, rule
+from bulletproof.errors.registry import Verdict, register, rule
 
 _LEFT = Verdict("cancelled", counts=False, details="the client went away")
+register(
+    _LEFT,
+    """starlette.ClientDisconnect starlette.WebSocketDisconnect starlette.WebSocketDisconnected
+    uvicorn.ClientDisconnected aiohttp.web_runner.GracefulExit""",
+)
 
 # What a status means that we answer with ourselves: the table of the service's own errors.
 _STATUS = {
@@ -14,7 +20,6 @@ _STATUS = {
     408: "deadline_exceeded", 413: "file_too_large", 415: "unsupported_format", 422: "invalid_input",
     429: "too_many_requests", 502: "bad_response", 503: "overloaded", 504: "deadline_exceeded",
 }  # fmt: skip
-_COUNTED_4XX = frozenset({408, 409, 425, 429})
 
 
 @rule(
@@ -25,7 +30,7 @@ def http_exception(error: BaseException) -> Verdict:
     status = next((s for name in ("status_code", "status", "code") if isinstance(s := read(error, name), int)), 500)
     detail = next((d for name in ("detail", "reason", "description") if isinstance(d := read(error, name), str)), None)
     code = _STATUS.get(status, "invalid_request" if 400 <= status < 500 else "internal_error")
-    return Verdict(code, None, detail, counts=not 400 <= status < 500 or status in _COUNTED_4XX)
+    return Verdict(code, None, detail, counts=not 400 <= status < 500 or status in COUNTED_4XX)
 
 
 _KINDS = {
@@ -63,44 +68,3 @@ def _told(problem: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem.get("loc") or () if part not in ("body", "query", "path"))
     message = str(problem.get("msg") or "invalid")
     return f"{place}: {message}" if place else message
-
-
-family(
-    "pydantic",
-    {
-        "internal_error": """PydanticUserError PydanticErrorMixin PydanticImportError PydanticUndefinedAnnotation
-            PydanticForbiddenQualifier""",
-        "invalid_input": "v1.ValidationError v1.PydanticValueError v1.PydanticTypeError v1.PydanticErrorMixin",
-        "misconfigured": "v1.ConfigError v1.SettingsError",
-        "missing_dependency": "v1.MissingDependency",
-    },
-)
-family(
-    "pydantic_core",
-    {
-        "internal_error": "SchemaError PydanticSerializationError PydanticSerializationUnexpectedValue PydanticOmit"
-        " PydanticUseDefault",
-        "invalid_input": "PydanticCustomError PydanticKnownError",
-    },
-)
-register("misconfigured", "pydantic_settings.SettingsError")
-family(
-    "fastapi",
-    {
-        "internal_error": "FastAPIError ResponseValidationError ValidationException",
-        "invalid_input": "WebSocketRequestValidationError",
-    },
-)
-family(
-    "starlette",
-    {
-        _LEFT: "ClientDisconnect WebSocketDisconnect WebSocketDisconnected",
-        "unauthorized": "AuthenticationError",
-        "invalid_request": "WebSocketException MultiPartException InvalidRangeHeader"
-        " MalformedRangeHeader RangeNotSatisfiable",
-        "internal_error": "NoMatchFound EnvironError SchemaGenerationError",
-    },
-)
-family("uvicorn", {_LEFT: "ClientDisconnected", "misconfigured": "ImportFromStringError"})
-register("invalid_request", "python_multipart.FormParserError multipart.MultipartError")
-register(_LEFT, "aiohttp.web_runner.GracefulExit")
