@@ -95,6 +95,8 @@ class ItemRow:
         seconds: Time spent by stage.
         updated_at: When it was saved (UTC); set by the store.
         not_before: When its next try is due (UTC).
+        retries: How often each stage was tried again in this round.
+        _made: ``made``.
         _key: ``key``, where it is not that of the URL as it was given; orjson leaves out what has such a name.
     """
 
@@ -114,12 +116,23 @@ class ItemRow:
     seconds: dict[str, float] = field(default_factory=dict)
     updated_at: datetime | None = None
     not_before: datetime | None = None
+    retries: dict[str, int] = field(default_factory=dict)
+    _made: dict[str, Any] | None = field(default=None, repr=False, compare=False)
     _key: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> bytes:
         """What stands for the page, of which a batch has one item."""
         return self._key or url_key(clean(self.url))
+
+    @property
+    def made(self) -> dict[str, Any] | None:
+        """What the stages before ``stage`` made, to be kept until the item succeeds; empty to have that removed."""
+        return self._made
+
+    @made.setter
+    def made(self, made: dict[str, Any] | None) -> None:
+        self._made = made
 
 
 class Counts(NamedTuple):
@@ -170,7 +183,7 @@ def to_row(batch: int, item: ItemRow, now: float) -> tuple[Any, ...]:
         batch, item.position, item.key, url, clean(item.host), item.status, clean(item.stage),
         item.round, sum(item.attempts.values()), _dump(item.attempts), item.retry_count, item.priority,
         clean(item.code), clean(item.error), clean(item.hint), _dump(item.result), _dump(item.seconds), now,
-        item.not_before.timestamp() if item.not_before is not None else None,
+        item.not_before.timestamp() if item.not_before is not None else None, _dump(item.retries),
     )  # fmt: skip
 
 
@@ -182,7 +195,7 @@ def from_row(row: Mapping[Any, Any]) -> ItemRow:
     return ItemRow(
         _key=bytes(values.pop("url_key")),
         **values
-        | {name: _load(values[name]) or {} for name in ("attempts", "seconds")}
+        | {name: _load(values[name]) or {} for name in ("attempts", "seconds", "retries")}
         | {"result": _load(values["result"])}
         | {name: _moment(values[name]) for name in ("updated_at", "not_before")},
     )

@@ -1,34 +1,33 @@
 """Where batches of URLs are kept: what is to be done, how far each item is, what came of it."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bulletproof.errors import InputValidationError, NotFoundError
+from bulletproof.errors import InputValidationError
 from bulletproof.store import batch_records as records
 from bulletproof.store.access import StoreAccess
+from bulletproof.store.batch_made import packed
 from bulletproof.store.batch_making import BatchMaker
 from bulletproof.store.batch_records import FINISHED, STATUSES, TERMINAL, Batch, Counts, ItemRow
+from bulletproof.store.batch_upkeep import VISIBLE, BatchUpkeep, unknown
 from bulletproof.store.bulk import BulkInsert
 from bulletproof.store.page_memory import PageMemory
-from bulletproof.store.removal import remove_rows
-from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches, pages
+from bulletproof.store.tables import batch_items, batch_made, batches
 from bulletproof.store.values import MAX_ROW, checked_limit, clean, is_id
 
 CHUNK_SIZE = 500
-ORPHAN_AGE = timedelta(hours=1)
 _PIECE = 5000  # rows changed in one transaction
 _PAGE = 1000
 _PART = 2_000_000  # items counted at once
 
-_VISIBLE = batches.c.status.not_in((CREATING, ABANDONED))
 _BATCH = sa.select(
     batches.c.batch_id.label("id"),
     *(batches.c[name] for name in Batch.__dataclass_fields__ if name != "id"),
-).where(_VISIBLE)
+).where(VISIBLE)
 _ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "tries")))
 _UNSUCCESSFUL = (*records.OPEN, "failed")
 _OPEN = batch_items.c.status.in_(records.OPEN)  # said so that an index leads to them
@@ -50,7 +49,7 @@ def _newest_wins(insert: Any) -> Any:
     )
 
 
-class BatchStore:
+class BatchStore(BatchUpkeep):
     """Keeps batches of URLs beside the results, in SQLite or PostgreSQL.
 
     Each item's row is the truth about it. Every operation may be repeated, takes a bounded time, and is safe against
@@ -80,8 +79,7 @@ class BatchStore:
     """
 
     def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = _utc_now) -> None:
-        self.access = access
-        self._now = now
+        super().__init__(access, now)
         kind = access.address.kind
         self._save = BulkInsert(batch_items, kind, _newest_wins)
         self._maker = BatchMaker(access, now)
@@ -141,7 +139,7 @@ class BatchStore:
         async def work(connection: AsyncConnection) -> Batch:
             row = (await connection.execute(query)).mappings().first() if is_id(batch_id) else None
             if row is None:
-                raise _unknown(batch_id)
+                raise unknown(batch_id)
             return Batch(**row)
 
         return await self.access.read("read a batch from", work)
@@ -251,7 +249,8 @@ class BatchStore:
         """Save items in one transaction, each in place of what was known of its URL; new ones are added.
 
         What a stale writer says does not count: in the round of an item its first terminal status is final, and one
-        with fewer attempts does not replace one with more. So anything may be saved twice.
+        with fewer attempts does not replace one with more. So anything may be saved twice. With it goes what its stages
+        made, if it is not done.
 
         Args:
             batch_id: The batch.
@@ -265,12 +264,14 @@ class BatchStore:
         """
         latest = {item.key: item for item in items}.values()
         ordered = sorted(latest, key=lambda item: item.position)  # in one order, so that no two writers lock each other
+        made = await packed(ordered)
 
         async def work(connection: AsyncConnection) -> str:
             found = await self._find(connection, batch_id)
             now = self._now().timestamp()
             await self._save(connection, [records.to_row(found.id, item, now) for item in ordered])
             await self._pages.remember(connection, found.owner, ordered, now)
+            await self._parts.keep(connection, found.id, ordered, made)
             return str(found.status)
 
         return await self.access.write("save items in", work)
@@ -374,6 +375,8 @@ class BatchStore:
     async def retry_failed(self, batch_id: str, *, codes: Iterable[str] | None = None) -> int:
         """Make failed items pending again, and a complete batch queued.
 
+        What is kept of an item's earlier stages stays, and says where it begins.
+
         Args:
             batch_id: The batch.
             codes: Only those that failed with one of these codes.
@@ -387,8 +390,12 @@ class BatchStore:
         wanted = batch_items.c.status == "failed"
         if codes is not None:
             wanted &= batch_items.c.code.in_([clean(code) for code in codes])
+        kept = sa.select(batch_made.c.stage).where(
+            batch_made.c.batch == batch_items.c.batch, batch_made.c.position == batch_items.c.position
+        )
         fresh: dict[str, Any] = {
-            "status": "pending", "stage": records.FIRST_STAGE, "round": batch_items.c.round + 1, "retry_count": 0,
+            "status": "pending", "stage": sa.func.coalesce(kept.scalar_subquery(), records.FIRST_STAGE),
+            "round": batch_items.c.round + 1, "retry_count": 0, "retries": None,
             "code": None, "error": None, "hint": None, "not_before": None,
         }  # fmt: skip
 
@@ -416,53 +423,6 @@ class BatchStore:
             total += count
         return total
 
-    async def delete(self, batch_id: str) -> None:
-        """Remove a batch with its items, whatever its status; nobody sees it from the first moment on."""
-
-        async def work(connection: AsyncConnection) -> int:
-            found = await self._find(connection, batch_id)
-            await connection.execute(
-                sa.update(batches).where(batches.c.id == found.id).values(status=ABANDONED, key_of_owner=None)
-            )
-            return int(found.id)
-
-        await self._remove(await self.access.write("remove a batch from", work))
-
-    async def sweep(self, *, orphan_age: timedelta = ORPHAN_AGE, retention: timedelta | None = None) -> int:
-        """Remove what is of no use any more: batches whose maker died, and what is too old.
-
-        Args:
-            orphan_age: How long nothing must have been heard of the maker of a batch.
-            retention: How long finished batches, and what is known of pages, are kept; for ever when None.
-
-        Returns:
-            How many batches were removed.
-        """
-        now = self._now()
-        gone = (batches.c.status == CREATING) & (batches.c.updated_at < now - orphan_age)
-        if retention is not None:
-            gone |= batches.c.status.in_(FINISHED) & (batches.c.updated_at < now - retention)
-
-        async def work(connection: AsyncConnection) -> Sequence[int]:
-            await connection.execute(sa.update(batches).where(gone).values(status=ABANDONED, key_of_owner=None))
-            if retention is not None:
-                await connection.execute(sa.delete(pages).where(pages.c.checked_at < (now - retention).timestamp()))
-            return (await connection.scalars(sa.select(batches.c.id).where(batches.c.status == ABANDONED))).all()
-
-        numbers = await self.access.write("sweep batches in", work)
-        for number in numbers:
-            await self._remove(number)
-        return len(numbers)
-
-    async def _remove(self, number: int) -> None:
-        await remove_rows(self.access, batch_items.c.batch == number, batch_items.c.position)
-        gone = sa.delete(batches).where(batches.c.id == number, batches.c.status == ABANDONED)
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(gone)
-
-        await self.access.write("remove a batch from", work)
-
     async def _over_all(
         self, batch_id: str, doing: str, query: Callable[[Any, sa.ColumnElement[bool]], sa.Select[Any]]
     ) -> list[Any]:
@@ -479,15 +439,3 @@ class BatchStore:
 
             rows += await self.access.read(doing, work)
         return rows
-
-    async def _find(self, connection: AsyncConnection, batch_id: str) -> Any:
-        columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size, batches.c.given)
-        query = sa.select(*columns).where(batches.c.batch_id == batch_id, _VISIBLE)
-        row = (await connection.execute(query)).first() if is_id(batch_id) else None
-        if row is None:
-            raise _unknown(batch_id)
-        return row
-
-
-def _unknown(batch_id: str) -> NotFoundError:
-    return NotFoundError(f"there is no batch {batch_id!r:.80}")

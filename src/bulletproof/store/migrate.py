@@ -13,7 +13,7 @@ from bulletproof.store.damage import CHECKED_BYTES, damaged
 from bulletproof.store.database import Database
 
 VERSION_TABLE = "bulletproof_version"
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration."""
 
 _FOLDER = Path(__file__).with_name("migrations")

@@ -155,9 +155,30 @@ batch_items = sa.Table(
     sa.Column("seconds", sa.Text),
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("not_before", sa.Double),
+    sa.Column("retries", sa.Text),
     sa.Index(None, "batch", "url_key", unique=True),
     sa.Index(None, "batch", "status", "position"),
     sa.Index(None, "batch", "status", "stage", "code"),
+)
+
+# What the stages before made of items that are not done: few, and large.
+batch_made = sa.Table(
+    "batch_made",
+    metadata,
+    sa.Column("batch", Key, sa.ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
+# What each process measured of its part of a batch.
+batch_figures = sa.Table(
+    "batch_figures",
+    metadata,
+    sa.Column("batch", Key, sa.ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
 )
 
 pages = sa.Table(
