@@ -195,11 +195,23 @@ async def test_a_batch_that_is_cancelled_leaves_nothing_running(urls: Make) -> N
     assert (report["in_progress"], report["pending"]) == (0, 10)
 
 
-async def test_batches_of_one_pipeline_may_run_at_the_same_time(scripted: Make, urls: Make) -> None:
-    pipeline = scripted(max_concurrent=3)
-    await asyncio.gather(*(pipeline.process_batch(urls(20, f"{name}.example")) for name in "abc"))
-    assert pipeline.get_status_report()["success"] == 60
+async def test_each_of_several_batches_at_the_same_time_has_a_report_of_its_own(scripted: Make, urls: Make) -> None:
+    gone = urls(20, "b.example")[3]
+    pipeline = scripted({(gone, "download"): InputValidationError("gone")}, max_concurrent=3)
+    reports = await asyncio.gather(
+        pipeline.process_batch(urls(20, "a.example")),
+        pipeline.process_batch(urls(20, "b.example")),
+        pipeline.process_batch(urls(5, "c.example")),
+    )
     assert pipeline.peak == 3
+    assert [(report["total"], report["success"], report["failed"]) for report in reports] == [
+        (20, 20, 0),
+        (20, 19, 1),
+        (5, 5, 0),
+    ]
+    assert [item["url"] for item in reports[1]["failed_items"]] == [gone]
+    assert {item.url for item in pipeline.items} == set(urls(5, "c.example"))  # those of the batch begun last
+    assert pipeline.get_status_report()["total"] == 5
 
 
 async def test_what_waits_is_kept_within_bounds_by_holding_back_downloads(

@@ -2,12 +2,15 @@
 
 from datetime import datetime
 from itertools import count
+from typing import Any
 
 from bulletproof.pipeline.figures import Figures
 from bulletproof.pipeline.items import ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.report import StatusReport
 
 KEPT = 10_000
 """Items that are kept whatever becomes of them, and failed ones that are kept besides."""
+_SHOWN_FAILURES = 1000
 
 
 class Batch:
@@ -49,3 +52,17 @@ class Batch:
                 self._known = set(map(id, self.items))
             if id(item) not in self._known:
                 self.items.append(item)
+
+    def report(self, **more: Any) -> StatusReport:
+        """Return how it stands, with figures that others count."""
+        figures = self.figures.as_dict()
+        failed = [
+            {"url": item.url, "stage": item.stage, "code": item.code, "error_type": item.error_type,
+             "error": item.error, "hint": item.hint, "retry_count": item.retry_count}
+            for item in self.failures[:_SHOWN_FAILURES]
+        ]  # fmt: skip
+        left = figures["failed"] - len(failed)
+        return StatusReport(
+            figures | more | {"failed_items": failed, "failed_items_left_out": left, "batch_id": self.batch_id},
+            self.items,
+        )

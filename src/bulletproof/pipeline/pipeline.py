@@ -41,7 +41,7 @@ HOST_CIRCUIT = CircuitConfig(
 )
 SERVICE_CIRCUIT = replace(HOST_CIRCUIT, failure_threshold=50)
 _KEPT_CHARS = 64 * 2**20
-_SHOWN_BREAKERS, _SHOWN_FAILURES = 50, 1000
+_SHOWN_BREAKERS = 50
 _ASK_AGAIN = 2.0
 
 
@@ -152,7 +152,7 @@ class AIProcessingPipeline:
         )
         self._queue: WorkQueue[Any] = WorkQueue(lane_limit=own, lane_delay=host_delay)
         self._scheduler = Scheduler(
-            lambda item, leave: self._runner.run(self._batch, item, leave),
+            lambda batch, item, leave: self._runner.run(batch, item, leave),
             self._admit,
             queue=self._queue,
             limit=lambda: self.max_concurrent,
@@ -186,7 +186,7 @@ class AIProcessingPipeline:
 
     @property
     def items(self) -> list[ProcessingItem]:
-        """The items of the latest batch: the first 10,000, and the first 10,000 that failed."""
+        """The items of the batch that was begun last: the first 10,000, and the first 10,000 that failed."""
         return self._batch.items
 
     @items.setter
@@ -209,7 +209,7 @@ class AIProcessingPipeline:
         Raises:
             AIError: It cannot be had, or must not be.
         """
-        item = current.get()
+        _, item = current.get() or (None, None)
         previous = item.carry.previous if item is not None and item.url == url else None
         return Content.of(await self._using(self._parts.get(url, previous)))
 
@@ -225,7 +225,7 @@ class AIProcessingPipeline:
         Raises:
             AIError: There is no text in it, or it cannot be read.
         """
-        item = current.get()
+        _, item = current.get() or (None, None)
         return Text.of(await self._using(self._parts.extract(content, item.url if item is not None else "")))
 
     async def analyze_sentiment(self, text: str) -> float:
@@ -254,7 +254,9 @@ class AIProcessingPipeline:
         Raises:
             StoreError: The database cannot be used.
         """
-        await self._using(self._parts.rows.save(item, self._batch, ProcessingStatus.SUCCESS))
+        batch, under_way = current.get() or (self._batch, item)
+        batch = batch if under_way is item else self._batch
+        await self._using(self._parts.rows.save(item, batch, ProcessingStatus.SUCCESS))
         return True
 
     # Items and batches.
@@ -272,29 +274,36 @@ class AIProcessingPipeline:
         return item
 
     async def process_items(
-        self, items: Iterable[ProcessingItem] | AsyncIterable[ProcessingItem], *, on_done: OnDone | None = None
+        self,
+        items: Iterable[ProcessingItem] | AsyncIterable[ProcessingItem],
+        *,
+        on_done: OnDone | None = None,
+        batch: Batch | None = None,
     ) -> None:
         """Take items to their end; they are changed in place.
 
         Args:
             items: Any number; at most ``max_pending`` are held at the same time. Those that are done are passed on.
             on_done: Awaited with each item when it is done.
+            batch: Where they are counted; by default with the latest batch.
 
         Raises:
             Exception: Whatever ``items`` or ``on_done`` raised; what was under way is broken off.
         """
+        batch = batch if batch is not None else self._batch
 
         async def done(item: ProcessingItem) -> None:
-            await self._keep(item)
+            await self._keep(batch, item)
             if on_done is not None:
                 await on_done(item)
 
         async with self._open():
-            await self._scheduler.process(each(items), on_done=done, max_pending=self._max_pending)
+            await self._scheduler.process(each(items), batch, on_done=done, max_pending=self._max_pending)
 
     async def process_batch(self, urls: UrlSource) -> StatusReport:
         """Process URLs. One that is invalid is an item that failed; one that came before is not fetched again.
 
+        Several batches may be under way at the same time, and each has a report of its own.
         Of a list or a file, pages that an earlier batch stored are only asked for what has changed.
 
         Args:
@@ -312,12 +321,12 @@ class AIProcessingPipeline:
             async with self._open():
                 made = await self._parts.store.create(self._intake.spelt(urls))
                 return await self.resume(made.id)
-        self._begin(expected(urls))
+        batch = self._begin(expected(urls))
         async with self._open():
-            await self.process_items(self._intake.items(urls, recall=self._may_recall))
-            if self._batch.batch_id is not None:
-                await self._finish(self._batch.batch_id)
-        return self._ended()
+            await self.process_items(self._intake.items(urls, recall=self._may_recall), batch=batch)
+            if batch.batch_id is not None:
+                await self._finish(batch.batch_id)
+        return self._ended(batch)
 
     async def resume(self, batch_id: str, *, chunks: Collection[int] | None = None) -> StatusReport:
         """Go on with a batch of the store: with all of its items that are not done.
@@ -337,22 +346,20 @@ class AIProcessingPipeline:
             InputValidationError: The batch is cancelled (``conflict``).
             StoreError: The database cannot be used.
         """
-        fresh = self._begin(None)
+        batch = self._begin(None, batch_id)
         async with self._open():
             store = self._parts.store
-            if fresh:
-                self._batch.batch_id = batch_id
-                if chunks is None:
-                    left = await store.counts(batch_id)
-                    self._batch.figures.expected = sum(left.by_status.values()) - left.done
+            if chunks is None:
+                left = await store.counts(batch_id)
+                batch.figures.expected = sum(left.by_status.values()) - left.done
             if (await store.batch(batch_id)).status != "complete":
                 await store.set_status(batch_id, "running")
             items = self._intake.open_items(batch_id, chunks, recall=self._may_recall)
             with suppress(_StoppedError):
-                await self.process_items(items, on_done=self._check)
+                await self.process_items(items, on_done=self._check, batch=batch)
             await self._finish(batch_id)
             counts = await store.counts(batch_id)
-        report = self._ended()
+        report = self._ended(batch)
         report["stored"] = counts.by_status
         return report
 
@@ -372,34 +379,12 @@ class AIProcessingPipeline:
         return getattr(getattr(self, method), "__func__", None) is not getattr(AIProcessingPipeline, method)
 
     def get_status_report(self) -> StatusReport:
-        """Return how the latest batch stands, at any time.
+        """Return how the batch that was begun last stands, at any time.
 
         Returns:
             The figures; ``str()`` of it is a table to read.
         """
-        breakers = {
-            metrics["service"]: metrics
-            for metrics in sorted(
-                (breaker.get_metrics() for breaker in (*self._runner.troubled.values(), *self._parts.breakers())),
-                key=lambda metrics: (metrics["state"] == CircuitState.CLOSED.value, -metrics["failures"]),
-            )[:_SHOWN_BREAKERS]
-            if metrics["failures"]
-        }
-        failed = [
-            {"url": item.url, "stage": item.stage, "code": item.code, "error_type": item.error_type,
-             "error": item.error, "hint": item.hint, "retry_count": item.retry_count}
-            for item in self._batch.failures[:_SHOWN_FAILURES]
-        ]  # fmt: skip
-        figures = self._batch.figures.as_dict()
-        values = figures | {
-            "concurrency": self._parts.limit.limit,
-            "waiting": self._queue.parked(self._scheduler.now()),
-            "breakers": breakers,
-            "failed_items": failed,
-            "failed_items_left_out": figures["failed"] - len(failed),
-            "batch_id": self._batch.batch_id,
-        }
-        return StatusReport(values, self.items)
+        return self._report(self._batch)
 
     async def __aenter__(self) -> Self:
         self._users += 1
@@ -409,6 +394,18 @@ class AIProcessingPipeline:
         await self._let_go()
 
     # Inside.
+
+    def _report(self, batch: Batch) -> StatusReport:
+        breakers = {
+            metrics["service"]: metrics
+            for metrics in sorted(
+                (breaker.get_metrics() for breaker in (*self._runner.troubled.values(), *self._parts.breakers())),
+                key=lambda metrics: (metrics["state"] == CircuitState.CLOSED.value, -metrics["failures"]),
+            )[:_SHOWN_BREAKERS]
+            if metrics["failures"]
+        }
+        waiting = self._queue.parked(self._scheduler.now())
+        return batch.report(concurrency=self._parts.limit.limit, waiting=waiting, breakers=breakers)
 
     @property
     def _may_recall(self) -> bool:
@@ -436,18 +433,15 @@ class AIProcessingPipeline:
         if not self._users:
             await self._parts.aclose()
 
-    def _begin(self, total: int | None) -> bool:
-        """Begin to count anew, unless something is under way."""
-        if self._scheduler.busy:
-            return False
-        self._batch = Batch(Figures(self._clock, total))
-        self._runner.begin()
-        return True
-
-    def _ended(self) -> StatusReport:
+    def _begin(self, total: int | None, batch_id: str | None = None) -> Batch:
         if not self._scheduler.busy:
-            self._batch.figures.end()
-        report = self.get_status_report()
+            self._runner.begin()
+        self._batch = Batch(Figures(self._clock, total), batch_id)
+        return self._batch
+
+    def _ended(self, batch: Batch) -> StatusReport:
+        batch.figures.end()
+        report = self._report(batch)
         self.logger.info("batch done: %s", str(report).partition("\n")[0])
         return report
 
@@ -457,15 +451,15 @@ class AIProcessingPipeline:
         except StoreError as error:
             self.logger.warning("batch %s is not marked as complete: %s", batch_id, classify(error).code)
 
-    def _admit(self, item: ProcessingItem) -> Wait | None:
+    def _admit(self, batch: Batch, item: ProcessingItem) -> Wait | None:
         if item.code == "duplicate":
-            self._batch.figures.duplicates += 1
+            batch.figures.duplicates += 1
             item.move(ProcessingStatus.SUCCESS, self._now())
         elif not item.is_done:
             item.stage = STAGES[0]
             item.move(ProcessingStatus.PENDING, self._now())
         given = given_url(item)
-        self._batch.add(item)
+        batch.add(item)
         if item.is_done:
             return None
         if not isinstance(item.carry, Carried):
@@ -473,7 +467,7 @@ class AIProcessingPipeline:
                 item.carry = Carried(self._intake.place(given)[0])
             except InputValidationError as error:
                 self._runner.report(item, classify(error))
-                self._runner.fail(self._batch, item, classify(error))
+                self._runner.fail(batch, item, classify(error))
                 return None
         item.carry.previous, item.result = item.result, None
         return Wait(item.carry.lane, Kind.FRESH)
@@ -482,14 +476,14 @@ class AIProcessingPipeline:
         if isinstance(item.key, RowKey) and item.key.batch_id in self._parts.rows.stopped:
             raise _StoppedError(item.key.batch_id)
 
-    async def _keep(self, item: ProcessingItem) -> None:
+    async def _keep(self, batch: Batch, item: ProcessingItem) -> None:
         """Save how an item ended, where the store stage did not."""
         ours, stored = not self.overrides("store_result"), item.status is ProcessingStatus.SUCCESS
         if item.code == "duplicate" or (stored if ours else not isinstance(item.key, RowKey)):
             return
         while True:
             try:
-                await self._parts.rows.save(item, self._batch, item.status)
+                await self._parts.rows.save(item, batch, item.status)
             except AIError as error:
                 found = classify(error)
                 self.logger.warning("how %s ended is not stored yet: %s", one_line(item.url, limit=200), found.code)

@@ -28,8 +28,8 @@ _ANOTHER_OUTAGE = 600.0  # seconds without a sign of the last one
 _NEXT_PROBE = 0.1  # seconds, after one that a host answered, if only to say that it has a page in trouble
 _ASK_AGAIN = 2.0  # seconds, when nobody says when a service that is down may be asked again
 
-current: ContextVar[ProcessingItem | None] = ContextVar("bulletproof_item", default=None)
-"""The item that this task works on."""
+current: ContextVar[tuple[Batch, ProcessingItem] | None] = ContextVar("bulletproof_item", default=None)
+"""The item that this task works on, and its batch."""
 
 
 class Runner:
@@ -97,7 +97,7 @@ class Runner:
         Returns:
             Where it waits; None when it is done.
         """
-        current.set(item)
+        current.set((batch, item))
         carried: Carried = item.carry
         in_place = True
         task = asyncio.current_task()

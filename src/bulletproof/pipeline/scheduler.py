@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.items import ProcessingItem
 from bulletproof.pipeline.queue import Kind, WorkQueue
 from bulletproof.resilience.pausing import Sleep, pause_async
@@ -40,6 +41,7 @@ def raised_inside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
 class _Job:
     """One call of ``Scheduler.process``."""
 
+    batch: Batch
     on_done: OnDone | None
     over: asyncio.Future[None]
     room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,8 +86,8 @@ class Scheduler:
 
     def __init__(
         self,
-        run: Callable[[ProcessingItem, Callable[[], None]], Awaitable[Wait | None]],
-        admit: Callable[[ProcessingItem], Wait | None],
+        run: Callable[[Batch, ProcessingItem, Callable[[], None]], Awaitable[Wait | None]],
+        admit: Callable[[Batch, ProcessingItem], Wait | None],
         *,
         queue: WorkQueue[Any],
         limit: Callable[[], int],
@@ -116,19 +118,25 @@ class Scheduler:
         return max(self._clock(), self._floor)
 
     async def process(
-        self, source: AsyncIterator[ProcessingItem], *, on_done: OnDone | None = None, max_pending: int = 10_000
+        self,
+        source: AsyncIterator[ProcessingItem],
+        batch: Batch,
+        *,
+        on_done: OnDone | None = None,
+        max_pending: int = 10_000,
     ) -> None:
         """Take every item of a source to its end.
 
         Args:
             source: The items; one is only asked for when there is room.
+            batch: Where they are counted.
             on_done: Awaited with each item that is done.
             max_pending: Items that may be under way or wait.
 
         Raises:
             Exception: Whatever the source or ``on_done`` raised; what was under way is broken off.
         """
-        job = _Job(on_done, asyncio.get_running_loop().create_future())
+        job = _Job(batch, on_done, asyncio.get_running_loop().create_future())
         self._jobs.add(job)
         feeder = asyncio.create_task(self._feed(job, source, max_pending))
         try:
@@ -171,7 +179,7 @@ class Scheduler:
                     job.room.clear()
                     await job.room.wait()
                 job.live += 1
-                wait = self._admit(item)
+                wait = self._admit(job.batch, item)
                 if wait is None:
                     await self._end(job, item)
                 else:
@@ -191,7 +199,7 @@ class Scheduler:
         job = work.job
         task = asyncio.current_task()
         try:
-            wait = await self._run(work.item, partial(self._release, work))
+            wait = await self._run(job.batch, work.item, partial(self._release, work))
             self._leave(work)
             if wait is not None and job in self._jobs:
                 self._put(work, wait, pump=False)
