@@ -1,13 +1,14 @@
 """The ways through a circuit breaker besides ``call``: decorated functions, streams, ``with`` blocks."""
 
-import functools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial, wraps
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from bulletproof.resilience.breaker_parts import Ticket
 from bulletproof.resilience.callables import kind_of
+from bulletproof.resilience.streams import judged, judged_async
 
 if TYPE_CHECKING:
     from bulletproof.resilience.breaker import AIServiceCircuitBreaker
@@ -36,7 +37,7 @@ def guard(breaker: "AIServiceCircuitBreaker", func: Callable[P, T]) -> Callable[
     """
     makers = {"plain": _plain, "coroutine": _coroutine, "generator": _stream, "async_generator": _async_stream}
     wrapper = makers[kind_of(func)](breaker, func)
-    return cast("Callable[P, T]", functools.wraps(func)(wrapper))
+    return cast("Callable[P, T]", wraps(func)(wrapper))
 
 
 def _plain(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,46 +112,21 @@ def _watched_coroutine(breaker: "AIServiceCircuitBreaker", func: Callable[..., A
 
 
 def _stream(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        ticket = breaker.admit()
-        try:
-            result = yield from func(*args, **kwargs)
-        except BaseException as error:
-            breaker.failed(ticket, error)
-            raise
-        breaker.succeeded(ticket, result)
-        return result
-
-    return guarded
+    return judged(breaker.admit, partial(_ended, breaker), func)
 
 
 def _async_stream(breaker: "AIServiceCircuitBreaker", func: Callable[..., Any]) -> Callable[..., Any]:
-    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        ticket = breaker.admit()
-        try:
-            source = func(*args, **kwargs)
-            # As `yield from source` would do, which async generators do not have.
-            try:
-                item = await anext(source)
-                while True:
-                    try:
-                        sent = yield item
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - handed on to the source
-                        item = await source.athrow(error)
-                    else:
-                        item = await source.asend(sent)
-            except StopAsyncIteration:
-                pass
-            finally:
-                await source.aclose()
-        except BaseException as error:
-            breaker.failed(ticket, error)
-            raise
-        breaker.succeeded(ticket)
+    async def admit() -> Ticket:
+        return breaker.admit()
 
-    return guarded
+    return judged_async(admit, partial(_ended, breaker), func)
+
+
+def _ended(breaker: "AIServiceCircuitBreaker", ticket: Ticket, error: BaseException | None, result: Any) -> None:
+    if error is not None:
+        breaker.failed(ticket, error)
+    else:
+        breaker.succeeded(ticket, result)
 
 
 def watch(breaker: "AIServiceCircuitBreaker", source: Any) -> Any:

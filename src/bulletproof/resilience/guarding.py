@@ -1,11 +1,12 @@
 """What bulkhead, rate limit, adaptive limit and gate share: something to pass before a call and to leave after it."""
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable
 from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from bulletproof.resilience.callables import either, kind_of
+from bulletproof.resilience.streams import judged, judged_async
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,10 +43,13 @@ class Guard:
         elif kind == "coroutine":
             wrapper = self._coroutine(fn)
         elif kind == "generator":
-            wrapper = self._stream(fn)
+            wrapper = judged(self.enter, self._left, fn)
         else:
-            wrapper = self._async_stream(fn)
+            wrapper = judged_async(self.enter_async, self._left, fn)
         return functools.wraps(fn)(wrapper)
+
+    def _left(self, entry: Any, error: BaseException | None, _result: Any) -> None:
+        self.leave(entry, error)
 
     def _plain(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -81,36 +85,6 @@ class Guard:
                 raise
             self.leave(entry, None)
             return result
-
-        return guarded
-
-    def _stream(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            entry = self.enter()
-            try:
-                result = yield from fn(*args, **kwargs)
-            except BaseException as error:
-                self.leave(entry, error)
-                raise
-            self.leave(entry, None)
-            return result
-
-        return guarded
-
-    def _async_stream(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            entry = await self.enter_async()
-            source = fn(*args, **kwargs)
-            try:
-                async for item in source:
-                    yield item
-            except BaseException as error:
-                self.leave(entry, error)
-                raise
-            else:
-                self.leave(entry, None)
-            finally:
-                await source.aclose()
 
         return guarded
 

@@ -1,8 +1,11 @@
 """Generators: they are tried again before their first item only, since no caller can give items back."""
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, NamedTuple
+
+Leave = Callable[[Any, BaseException | None, Any], None]
+"""Gets what entering gave, the error that ended it, and what it returned."""
 
 
 class Begun(NamedTuple):
@@ -76,23 +79,62 @@ def relay(begin: Callable[..., Begun]) -> Callable[..., Any]:
 def relay_async(begin: Callable[..., Any]) -> Callable[..., Any]:
     """Turn a coroutine function that begins an async generator into a function that gives all of it."""
 
-    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        source, item, ended, _ = await begin(*args, **kwargs)
-        if ended:
-            return
+    async def enter() -> None:
+        pass
+
+    return _judged_async(enter, lambda *_: None, begin)
+
+
+def judged(enter: Callable[[], Any], leave: Leave, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Put something to pass around a generator function: entered at its first step, left at its end.
+
+    Args:
+        enter: Called when the generator starts; what it returns is handed to ``leave``.
+        leave: Called at its end.
+        fn: The generator function.
+    """
+
+    def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        entry = enter()
         try:
-            while True:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - handed on to the source
-                    item = await source.athrow(error)
-                else:
-                    item = await source.asend(sent)
-        except StopAsyncIteration:
-            return
-        finally:
-            await source.aclose()
+            result = yield from fn(*args, **kwargs)
+        except BaseException as error:
+            leave(entry, error, None)
+            raise
+        leave(entry, None, result)
+        return result
+
+    return stream
+
+
+def judged_async(enter: Callable[[], Awaitable[Any]], leave: Leave, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as ``judged`` with an async generator function."""
+    return _judged_async(enter, leave, started_async(fn))
+
+
+def _judged_async(enter: Callable[[], Awaitable[Any]], leave: Leave, begin: Callable[..., Any]) -> Callable[..., Any]:
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        entry = await enter()
+        try:
+            source, item, ended, _ = await begin(*args, **kwargs)
+            # As `yield from source` would do, which async generators do not have.
+            try:
+                while not ended:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - handed on to the source
+                        item = await source.athrow(error)
+                    else:
+                        item = await source.asend(sent)
+            except StopAsyncIteration:
+                pass
+            finally:
+                await source.aclose()
+        except BaseException as error:
+            leave(entry, error, None)
+            raise
+        leave(entry, None, None)
 
     return stream
