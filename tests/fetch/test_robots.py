@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulletproof.errors import InputValidationError, NotFoundError, ServiceUnavailableError
-from bulletproof.fetch import Fetcher
+from bulletproof.fetch import Fetcher, TooSoonError
 from bulletproof.fetch.robots import parse_robots
 from support.web import Answer, Site
 
@@ -207,6 +207,30 @@ async def test_the_delay_of_a_site_can_be_asked_for(web: Site, polite: Fetcher, 
     assert await polite.crawl_delay(at(web, "/page/2")) == 2.5
     assert web.hits == {"/robots.txt": 1}
     assert await fetcher.crawl_delay(web.url("/page/1")) is None  # on the list
+
+
+async def test_a_site_is_visited_no_sooner_than_it_asks_for(web: Site, polite: Fetcher, clock: Clock) -> None:
+    web.robots("User-agent: *\nCrawl-delay: 2.5\nDisallow: /page/9")
+    web.put("/moved", lambda _: Answer(b"", 302, None, {"Location": "/page/3"}))
+    await polite.get(at(web, "/page/1"))
+    clock.now += 1.0
+    with pytest.raises(TooSoonError, match=r"asks for 2\.5 s") as caught:
+        await polite.get(at(web, "/page/2"))
+    assert (caught.value.retry_after, caught.value.code, caught.value.retryable) == (1.5, "rate_limited", True)
+    with pytest.raises(InputValidationError):  # known without a visit
+        await polite.get(at(web, "/page/9"))
+    clock.now += 1.5
+    page = await polite.get(at(web, "/moved"))  # a redirect is a part of the visit
+    assert page.final_url == at(web, "/page/3")
+    assert web.hits == {"/robots.txt": 1, "/page/1": 1, "/moved": 1, "/page/3": 1}
+
+
+async def test_no_site_is_waited_for_longer_than_the_cap(web: Site, polite: Fetcher, clock: Clock) -> None:
+    web.robots("User-agent: *\nCrawl-delay: 86400")
+    await polite.get(at(web, "/page/1"))
+    assert await polite.crawl_delay(at(web, "/page/1")) == 30
+    clock.now += 30
+    await polite.get(at(web, "/page/2"))
 
 
 async def test_an_allowed_host_needs_none(web: Site, fetcher: Fetcher, new_fetcher: Any) -> None:

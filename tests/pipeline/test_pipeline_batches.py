@@ -4,14 +4,16 @@ import asyncio
 import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bulletproof import AIProcessingPipeline, InputValidationError, ProcessingItem, ProcessingStatus
+from bulletproof.fetch import Fetcher
 from bulletproof.settings import Settings
-from support.web import Site
+from support.web import Answer, Site
 
 Make = Callable[..., Any]
 
@@ -212,6 +214,44 @@ async def test_each_of_several_batches_at_the_same_time_has_a_report_of_its_own(
     assert [item["url"] for item in reports[1]["failed_items"]] == [gone]
     assert {item.url for item in pipeline.items} == set(urls(5, "c.example"))  # those of the batch begun last
     assert pipeline.get_status_report()["total"] == 5
+
+
+async def test_the_delay_that_a_host_asks_for_lies_between_its_downloads_and_costs_no_tries(
+    web: Site, time: Any, monitor: Any
+) -> None:
+    class Crawl(AIProcessingPipeline):
+        async def extract_text(self, content: str) -> str:
+            return content
+
+        async def analyze_sentiment(self, text: str) -> float:
+            return 0.5
+
+        async def store_result(self, item: ProcessingItem) -> bool:
+            return True
+
+    starts: dict[str, list[float]] = {"slow": [], "free": []}
+
+    def page(which: str) -> Callable[[Any], Answer]:
+        return lambda _: starts[which].append(time.clock()) or Answer(b"<p>A page.</p>")
+
+    for number in range(5):
+        web.put(f"/slow/{number}", page("slow"))
+        web.put(f"/free/{number}", page("free"))
+    web.robots("User-agent: *\nCrawl-delay: 7\n")
+    # localhost leads into the network, but is no name on the list: its robots.txt counts
+    fetcher = Fetcher(allow_hosts=["127.0.0.0/8", "::1/128"], clock=time.clock)
+    times = {"clock": time.clock, "now": time.now, "sleep": time.sleep}
+    async with fetcher, Crawl(4, fetcher=fetcher, monitor=monitor, **times) as pipeline:
+        slow = [web.url(f"/slow/{number}", host="localhost") for number in range(5)]
+        report = await pipeline.process_batch([*slow, *(web.url(f"/free/{number}") for number in range(5))])
+    assert report["success"] == 10
+    gaps = [later - sooner for sooner, later in pairwise(starts["slow"])]
+    assert len(gaps) == 4
+    assert all(7 <= gap < 7.1 for gap in gaps)
+    assert starts["free"][-1] - starts["free"][0] < 1
+    assert (report["retries"], report["attempts"], report["by_stage"]["download"]["attempts"]) == (0, 40, 10)
+    assert all(item.attempts["download"] == 1 and len(item.history) == 3 for item in pipeline.items)
+    assert monitor.get_error_summary()["total_errors"] == 0
 
 
 async def test_what_waits_is_kept_within_bounds_by_holding_back_downloads(

@@ -4,5 +4,6 @@ from bulletproof.fetch.address import host_of, normalize_url
 from bulletproof.fetch.fetcher import Fetcher
 from bulletproof.fetch.limits import FetchLimits
 from bulletproof.fetch.page import Page, Validators
+from bulletproof.fetch.robots import TooSoonError
 
-__all__ = ["FetchLimits", "Fetcher", "Page", "Validators", "host_of", "normalize_url"]
+__all__ = ["FetchLimits", "Fetcher", "Page", "TooSoonError", "Validators", "host_of", "normalize_url"]

@@ -140,7 +140,8 @@ class Fetcher:
         Raises:
             InputValidationError: The address cannot be used (``blocked_url``: it must not be), or the site refuses it;
                 ``NotFoundError``, ``AccessDeniedError``, ``UnsupportedFormatError`` and ``FileTooLargeError`` are such.
-            RateLimitedError: The site asks to wait; ``retry_after`` says how long.
+            RateLimitedError: The site asks to wait; ``retry_after`` says how long. It is a ``TooSoonError`` when the
+                site was not asked, because its ``robots.txt`` wants more time between two visits (``Crawl-delay``).
             ServiceUnavailableError: The site, or its ``robots.txt``, cannot be had now.
             ServiceTimeoutError: It is too slow.
             BadResponseError: It answers rubbish.
@@ -157,16 +158,18 @@ class Fetcher:
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
+                if not self._guard.check(address) and self._respect_robots:
+                    await self._robots.check(address, visit=True)
                 return await self._walk(address, self._admit, partial(self._read_page, str(address), started), headers)
         except AIError as error:
             error.where.setdefault("url", shown(address))
             raise
 
     async def crawl_delay(self, url: str) -> float | None:
-        """Return the seconds between two requests that the site of an address asks for in its ``robots.txt``.
+        """Return the seconds between two visits that the site of an address asks for in its ``robots.txt``.
 
         Returns:
-            Seconds; None when it says nothing, or is not asked.
+            Seconds, at most 30; None when it says nothing, or is not asked.
 
         Raises:
             AIError: As for ``get``.

@@ -7,14 +7,20 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from bulletproof.errors import AIError, InputValidationError, ServiceUnavailableError
+from bulletproof.errors import AIError, InputValidationError, RateLimitedError, ServiceUnavailableError
 from bulletproof.fetch.address import Address, encode, shown
 
 MAX_BYTES = 500 * 1024
+MAX_DELAY = 30.0
+"""Seconds between two visits that a site can ask for at most; more is taken for so much."""
 _FRESH_SECONDS = 24 * 3600.0
 _FAILED_SECONDS = 60.0
 _SITES = 2000
 _TOKEN = re.compile(r"[A-Za-z_-]+|\*")
+
+
+class TooSoonError(RateLimitedError):
+    """The site's ``robots.txt`` wants more time between two visits; ``retry_after`` says how much is left."""
 
 
 class Rules(NamedTuple):
@@ -22,7 +28,7 @@ class Rules(NamedTuple):
 
     Args:
         rules: Patterns and whether they allow; the longest that matches wins, allowing before forbidding.
-        delay: Seconds between two requests that the site asks for.
+        delay: Seconds between two requests that the site asks for (``Crawl-delay``), at most 30.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
@@ -63,7 +69,7 @@ def parse_robots(text: str, agent: str) -> Rules:
                     if value:
                         groups[name].append((encode(value, more="?"), key == "allow"))
                 elif re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value, re.ASCII):
-                    delays[name] = float(value)
+                    delays[name] = min(float(value), MAX_DELAY)
     chosen = next((name for name in mine if name in groups), "*")
     return Rules(tuple(dict.fromkeys(groups.get(chosen, ()))), delays.get(chosen))
 
@@ -100,21 +106,43 @@ class Robots:
         self._agent = token[0] if token else "*"
         self._known: OrderedDict[str, tuple[float, Rules | AIError]] = OrderedDict()
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._next: dict[str, float] = {}
 
-    async def check(self, address: Address) -> None:
+    async def check(self, address: Address, *, visit: bool = False) -> None:
         """Let pass what the site allows.
+
+        Args:
+            address: A page of it.
+            visit: Whether this begins a visit, and is not a redirect on the way of one.
 
         Raises:
             InputValidationError: ``blocked_url``: the site does not want this page fetched.
+            TooSoonError: It does, but later.
             ServiceUnavailableError: Its wishes cannot be read now.
         """
-        if not (await self.rules(address)).allows(address.target):
+        rules = await self.rules(address)
+        if not rules.allows(address.target):
             raise InputValidationError(
                 f"the robots.txt of {address.site} forbids this page",
                 code="blocked_url",
                 hint="Leave the page out, or ask the site's owner to allow it.",
                 url=shown(address),
             )
+        if visit and rules.delay:
+            self._take_turn(address, rules.delay)
+
+    def _take_turn(self, address: Address, delay: float) -> None:
+        now, site = self._clock(), address.site
+        left = self._next.get(site, now) - now
+        if left > 0:
+            raise TooSoonError(
+                f"the robots.txt of {site} asks for {delay:g} s between two visits",
+                retry_after=left,
+                url=shown(address),
+            )
+        if len(self._next) >= _SITES:
+            self._next = {known: when for known, when in self._next.items() if when > now}
+        self._next[site] = now + delay
 
     async def rules(self, address: Address) -> Rules:
         """Return what the site says."""

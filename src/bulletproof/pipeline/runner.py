@@ -10,10 +10,11 @@ from typing import Any
 from bulletproof.errors import AIError, CircuitOpenError, Diagnosis, StoreError, classify
 from bulletproof.errors.http import status_of
 from bulletproof.errors.text import one_line
+from bulletproof.fetch import TooSoonError
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.batching import SHARED
-from bulletproof.pipeline.handing import Carried
+from bulletproof.pipeline.handing import Carried, made_of
 from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.queue import Kind, WorkQueue
 from bulletproof.pipeline.retries import next_wait
@@ -109,6 +110,8 @@ class Runner:
                     return self._waits(batch, item, Wait(lane, Kind.LATER))
                 try:
                     await self._attempt(batch, item, stage, lane)
+                except TooSoonError as error:
+                    return self._in_turn(lane, error)
                 except Exception as error:  # noqa: BLE001 -- classified and reported there
                     wait = self._failed(batch, item, stage, lane, error)
                     return None if wait is None else self._waits(batch, item, wait)
@@ -129,7 +132,8 @@ class Runner:
     def fail(self, batch: Batch, item: ProcessingItem, diagnosis: Diagnosis, why: str = "") -> None:
         """End an item that cannot be helped."""
         _note(item, diagnosis)
-        item.result = item.carry = item.not_before = None
+        item.carry = made_of(item)  # for another time
+        item.result = item.not_before = None
         stage = batch.figures.stages[item.stage]
         stage.failed += 1
         stage.items -= 1
@@ -155,6 +159,13 @@ class Runner:
         batch.move(item, ProcessingStatus.RETRYING, self._now())
         return wait._replace(size=item.carry.size)
 
+    def _in_turn(self, lane: str, error: TooSoonError) -> Wait:
+        """Have the pages of a host that wants time between two visits wait for their turn."""
+        due = self._time() + (error.retry_after or 0.0)
+        self._queue.narrow(lane)  # else all that the host bears at the same time would come only to be sent back
+        self._queue.park(lane, due, self._time())
+        return Wait(lane, Kind.AGAIN, due)
+
     async def _attempt(self, batch: Batch, item: ProcessingItem, stage: str, lane: str) -> None:
         """Run a stage once; when it succeeds the item is at the next one."""
         carried: Carried = item.carry
@@ -162,6 +173,7 @@ class Runner:
         carried.probing = breaker is not None and breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN)
         carried.begun = False
         ticket = breaker.admit() if breaker is not None else None
+        before, moves, since = item.status, len(item.history), carried.since
         batch.move(item, ProcessingStatus.IN_PROGRESS, self._now())
         carried.begun = True
         item.attempts[stage] = item.attempts.get(stage, 0) + 1
@@ -177,6 +189,17 @@ class Runner:
             else:
                 async with timeout(limit):
                     following = await self._stages[stage](item, carried)
+        except TooSoonError:  # the site was not asked: all is as before
+            if breaker is not None:
+                breaker.withdraw(ticket)  # type: ignore[arg-type]  # as below
+            figures.attempts -= 1
+            item.attempts[stage] -= 1
+            if not item.attempts[stage]:
+                del item.attempts[stage]
+            batch.move(item, before, self._now())
+            del item.history[moves:]
+            carried.since, carried.begun = since, False
+            raise
         except BaseException as error:
             if breaker is not None:
                 if carried.probing and _answered(stage, error):
@@ -187,9 +210,10 @@ class Runner:
             raise
         finally:
             seconds = self._clock() - started
-            item.seconds[stage] = item.seconds.get(stage, 0.0) + seconds
-            figures.times.add(seconds)
-            if stage == _DOWNLOAD:
+            if carried.begun:
+                item.seconds[stage] = item.seconds.get(stage, 0.0) + seconds
+                figures.times.add(seconds)
+            if carried.begun and stage == _DOWNLOAD:
                 batch.figures.answered(lane.removeprefix("host:"), seconds)
         if breaker is not None:
             breaker.succeeded(ticket)  # type: ignore[arg-type]  # there is one where there is a breaker
@@ -234,7 +258,7 @@ class Runner:
         self._log.info(
             "%s of %s failed: %s: %s; retry %d of %d in %.2f s",
             stage, one_line(item.url, limit=200), diagnosis.code, one_line(diagnosis.details, limit=300),
-            item.retry_count, item.max_retries, wait,
+            *item.retries_of(stage), wait,
             extra={"stage": stage, "code": diagnosis.code, "error_type": item.error_type},
         )  # fmt: skip
         return Wait(lane, kind, now + wait)
@@ -262,11 +286,13 @@ class Runner:
         )  # fmt: skip
         if wait is None:
             return None, why
-        if item.retry_count >= item.max_retries:
+        used, allowed = item.retries_of(stage)
+        if used >= allowed:
             return None, "no tries left"
         if stage == _DOWNLOAD and diagnosis.code == "rate_limited" and diagnosis.retry_after is not None:
             self._queue.park(lane, now + wait, now)  # the site means all of us, not this page alone
         item.retry_count += 1
+        item.retries[stage] = item.retries.get(stage, 0) + 1
         carried.waited = wait
         return wait, ""
 
