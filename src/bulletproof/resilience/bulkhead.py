@@ -1,13 +1,11 @@
 """So many calls at the same time, and no more."""
 
-from typing import Any
-
 from bulletproof.resilience.backoff import require
 from bulletproof.resilience.guarding import Block
 from bulletproof.resilience.slots import Slots
 
 
-class Bulkhead(Block):
+class Bulkhead(Slots, Block):
     """Let only so many calls run at once, so that one slow service cannot take every thread or connection.
 
     The rest wait in a bounded queue, first come, first served; when that is full they are refused at once. One
@@ -35,7 +33,7 @@ class Bulkhead(Block):
         bulletproof.errors.taxonomy.OverloadedError: uploads: all 1 places and all 0 places in the queue are taken
     """
 
-    __slots__ = ("_slots",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -51,35 +49,12 @@ class Bulkhead(Block):
         require("retry_after", retry_after, retry_after > 0, "above 0 seconds")
         if max_wait is not None:
             require("max_wait", max_wait, max_wait > 0, "above 0 seconds, or None")
-        self._slots = Slots(name, max_concurrent, max_queued, max_wait, retry_after)
+        super().__init__(name, max_concurrent, max_queued, max_wait, retry_after)
 
     def __repr__(self) -> str:
-        slots = self._slots
-        return f"Bulkhead({slots.name!r}, max_concurrent={slots.limit}, max_queued={slots.max_queued})"
-
-    @property
-    def name(self) -> str:
-        """What it protects."""
-        return self._slots.name
+        return f"Bulkhead({self.name!r}, max_concurrent={self.limit}, max_queued={self.max_queued})"
 
     @property
     def in_use(self) -> int:
         """Calls that run now."""
-        return self._slots.used
-
-    @property
-    def queued(self) -> int:
-        """Calls that wait now."""
-        return self._slots.queued
-
-    def enter(self) -> None:
-        """Take a place, waiting in this thread if need be."""
-        self._slots.enter()
-
-    async def enter_async(self) -> None:
-        """Take a place, waiting in this task if need be."""
-        await self._slots.enter_async()
-
-    def leave(self, entry: Any, error: BaseException | None) -> None:  # noqa: ARG002
-        """Give the place back."""
-        self._slots.leave()
+        return self.used

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any
@@ -30,6 +31,7 @@ def refused_by_gate(error: BaseException) -> bool:
     return isinstance(error, RateLimitedError) and "gate" in error.where
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Gate(Block):
     """Hold every caller of a service until the moment that its ``Retry-After`` named.
 
@@ -62,46 +64,24 @@ class Gate(Block):
         20.0
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_clock",
-        "_draw",
-        "_lock",
-        "_now",
-        "_sleep",
-        "_until",
-        "_waiting",
-        "interval",
-        "max_wait",
-        "on_hold",
-        "service",
-    )
+    service: str
+    _: KW_ONLY
+    max_wait: float = 120
+    interval: float = 0.05
+    on_hold: Callable[[str, datetime], Any] | None = None
+    clock: Clock = time.monotonic
+    now: Callable[[], datetime] = utc_now
+    sleep: Sleep | None = None
+    rng: Any = random
+    _draw: Callable[[], float] = field(init=False)
+    _until: float | None = field(init=False, default=None)
+    _waiting: int = field(init=False, default=0)
+    _lock: RLock = field(init=False, default_factory=RLock)
 
-    def __init__(
-        self,
-        service: str,
-        *,
-        max_wait: float = 120,
-        interval: float = 0.05,
-        on_hold: Callable[[str, datetime], Any] | None = None,
-        clock: Clock = time.monotonic,
-        now: Callable[[], datetime] = utc_now,
-        sleep: Sleep | None = None,
-        rng: Any = random,
-    ) -> None:
-        require("max_wait", max_wait, max_wait > 0, "above 0 seconds")
-        require("interval", interval, interval >= 0, "at least 0 seconds")
-        self.service = service
-        self.max_wait = max_wait
-        self.interval = interval
-        self.on_hold = on_hold
-        self._clock = clock
-        self._now = now
-        self._sleep = sleep
-        self._draw = drawer(rng)
-        self._until: float | None = None
-        self._waiting = 0
-        self._lock = RLock()
+    def __post_init__(self) -> None:
+        require("max_wait", self.max_wait, self.max_wait > 0, "above 0 seconds")
+        require("interval", self.interval, self.interval >= 0, "at least 0 seconds")
+        self._draw = drawer(self.rng)
 
     def __repr__(self) -> str:
         return f"Gate({self.service!r}, max_wait={self.max_wait!r}, interval={self.interval!r})"
@@ -110,7 +90,7 @@ class Gate(Block):
     def remaining(self) -> float:
         """Seconds until the first caller is let out; 0 when the gate is open."""
         until = self._until
-        return 0.0 if until is None else max(0.0, until - self._clock())
+        return 0.0 if until is None else max(0.0, until - self.clock())
 
     def hold(self, seconds: float) -> None:
         """Hold everybody for so many seconds from now; never shortens a hold.
@@ -121,7 +101,7 @@ class Gate(Block):
         require("seconds", seconds, seconds > 0, "above 0 seconds")
         if self._extend(seconds) > _NEWS and self.on_hold is not None:
             try:
-                self.on_hold(self.service, self._now() + timedelta(seconds=seconds))
+                self.on_hold(self.service, self.now() + timedelta(seconds=seconds))
             except Exception:  # noqa: BLE001 - whatever it is, it must not reach the call
                 _log.exception("the hold of %s could not be published; other processes do not know of it", self.service)
 
@@ -131,7 +111,7 @@ class Gate(Block):
         Args:
             until: The moment at which it ends, with its zone.
         """
-        seconds = (until - self._now()).total_seconds()
+        seconds = (until - self.now()).total_seconds()
         if seconds > 0:
             self._extend(seconds)
 
@@ -152,7 +132,7 @@ class Gate(Block):
         """
         if isinstance(error, CircuitOpenError | OverloadedError) or refused_by_gate(error):
             return None
-        seconds = retry_after_of(error, now=self._now)
+        seconds = retry_after_of(error, now=self.now)
         if seconds is not None:
             self.hold(seconds)
         return seconds
@@ -163,7 +143,7 @@ class Gate(Block):
             return 0.0
         with self._lock:
             until = self._until
-            left = 0.0 if until is None else until - self._clock()
+            left = 0.0 if until is None else until - self.clock()
             if left <= 0:
                 self.open()
                 return 0.0
@@ -176,7 +156,7 @@ class Gate(Block):
         while self._until is not None:
             until, wait = self._until, self._bounded_turn()
             if wait:
-                pause(wait, self._sleep)
+                pause(wait, self.sleep)
             if self._until in (until, None):
                 return
 
@@ -185,7 +165,7 @@ class Gate(Block):
         while self._until is not None:
             until, wait = self._until, self._bounded_turn()
             if wait:
-                await pause_async(wait, self._sleep)
+                await pause_async(wait, self.sleep)
             if self._until in (until, None):
                 return
 
@@ -207,7 +187,7 @@ class Gate(Block):
     def _extend(self, seconds: float) -> float:
         """Move the end of the hold if it becomes later; return by how many seconds."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             before = now if self._until is None else max(now, self._until)
             if now + seconds <= before:
                 return 0.0

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from threading import Event, RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bulletproof.errors import DeadlineExceededError, OverloadedError
 from bulletproof.resilience.deadlines import remaining
@@ -118,7 +118,7 @@ class Slots:
             self._abandon(waiter)
             raise
 
-    def leave(self) -> None:
+    def leave(self, entry: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002 -- as a guard does
         """Give the place to whoever has waited longest, or free it."""
         with self._lock:
             self._pass_on()

@@ -79,7 +79,7 @@ def test_who_waits_when_the_hold_grows_waits_on(fake):
         if len(waits) == 1:
             gate.hold(7)
 
-    gate._sleep = sleep
+    gate.sleep = sleep
     gate.hold(10)
     gate.enter()
     assert waits == [10, 7]
