@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bulletproof.analysis import Analysis
 from bulletproof.errors import InvalidModelOutputError
+from bulletproof.pipeline.content import MAX_CHARS
 from bulletproof.pipeline.extraction import Extract
+from bulletproof.pipeline.items import STAGES, ProcessingItem
 
 if TYPE_CHECKING:
     from bulletproof.fetch import Page
 
+_DOWNLOAD, _, _ANALYZE, _STORE = STAGES
 _NEUTRAL = 0.05  # scores of one's own up to here on both sides count as neutral
 
 
@@ -91,6 +94,40 @@ class Carried:
     def next(self, value: str | None) -> None:
         """Go on to the next stage."""
         self.value, self.waited, self.since, self.spared = value, 0.0, None, 0
+
+
+def made_of(item: ProcessingItem) -> dict[str, Any] | None:
+    """Return what the stages before the present one made of an item, as JSON; None when they have to be run again.
+
+    Example:
+        >>> made_of(ProcessingItem("https://example.com/", stage="store", result={"score": 0.5}, carry=Carried("a")))
+        {'stage': 'store', 'result': {'score': 0.5}}
+    """
+    carried = item.carry
+    if not isinstance(carried, Carried):
+        return carried if isinstance(carried, dict) else None
+    if item.stage == _ANALYZE and carried.value is not None and carried.size <= MAX_CHARS:
+        return {"stage": _ANALYZE, "text": str(carried.value), "known": carried.known}
+    return {"stage": _STORE, "result": item.result} if item.stage == _STORE and item.result else None
+
+
+def take_up(item: ProcessingItem, lane: str) -> Carried:
+    """Put an item back where ``made_of`` found it: what that returned is its ``carry``; return the new one.
+
+    Example:
+        >>> item = ProcessingItem("https://example.com/", carry={"stage": "store", "result": {"score": 0.5}})
+        >>> take_up(item, "host:example.com").lane, item.stage, item.result
+        ('host:example.com', 'store', {'score': 0.5})
+    """
+    made: dict[str, Any] = item.carry
+    known: dict[str, Any] = made.get("known", {})
+    carried = item.carry = Carried(lane, made.get("text"), known)
+    item.stage, item.result = made["stage"], made.get("result")
+    if "extracted_by" in known:
+        title, date, author = (known.get(name) for name in ("title", "date", "author"))
+        extract = Extract(made["text"], title, date, author, known.get("language", "und"), known["extracted_by"])
+        carried.value = Text.of(extract)
+    return carried
 
 
 def about_page(content: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What goes through the pipeline: one URL each, with all that is known of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -38,6 +39,7 @@ class ProcessingItem:
         error: What went wrong at last, while it waits for another try and when it failed.
         retry_count: How often a stage was tried again.
         max_retries: How often at most, over all stages.
+        stage_retries: How often at most by stage, each counted by itself; ``max_retries`` for those that are not named.
         code: Code of the error (see ``bulletproof.errors.CODES``), or ``duplicate``.
         hint: What to do about it.
         error_type: One of the four types of ``bulletproof.errors.ErrorType``.
@@ -45,6 +47,7 @@ class ProcessingItem:
         priority: Those with a higher one go first.
         history: Each change of status with its moment (aware UTC).
         attempts: Tries by stage.
+        retries: How often each stage was tried again.
         seconds: Time spent by stage, all tries together.
         not_before: When the next try is due, while it waits for one (aware UTC).
         key: Whatever the caller knows it by, such as the number of its row.
@@ -62,6 +65,7 @@ class ProcessingItem:
     error: str | None = None
     retry_count: int = 0
     max_retries: int = 3
+    stage_retries: Mapping[str, int] | None = field(default=None, repr=False, kw_only=True)
     code: str | None = None
     hint: str | None = None
     error_type: str | None = None
@@ -69,6 +73,7 @@ class ProcessingItem:
     priority: int = 0
     history: list[tuple[ProcessingStatus, datetime]] = field(default_factory=list, repr=False)
     attempts: dict[str, int] = field(default_factory=dict, repr=False)
+    retries: dict[str, int] = field(default_factory=dict, repr=False, kw_only=True)
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     not_before: datetime | None = None
     key: Any = field(default=None, repr=False)
@@ -78,6 +83,18 @@ class ProcessingItem:
     def is_done(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in TERMINAL
+
+    def retries_of(self, stage: str) -> tuple[int, int]:
+        """Return how many retries are used of those that a stage may have, and how many these are.
+
+        Example:
+            >>> item = ProcessingItem("https://example.com/", retry_count=2, stage_retries={"analyze": 5})
+            >>> item.retries_of("analyze"), ProcessingItem("https://example.com/", retry_count=2).retries_of("analyze")
+            ((0, 5), (2, 3))
+        """
+        if self.stage_retries is None:
+            return self.retry_count, self.max_retries
+        return self.retries.get(stage, 0), self.stage_retries.get(stage, self.max_retries)
 
     def move(self, status: ProcessingStatus, at: datetime) -> None:
         """Change the status and note when."""

@@ -16,7 +16,7 @@ from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.pipeline.arguments import check_counts, check_seconds
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.figures import Figures
-from bulletproof.pipeline.handing import Carried, Content, Score, Text
+from bulletproof.pipeline.handing import Carried, Content, Score, Text, take_up
 from bulletproof.pipeline.intake import Intake, given_url
 from bulletproof.pipeline.items import STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.pipeline.parts import Parts
@@ -294,6 +294,7 @@ class AIProcessingPipeline:
 
         async def done(item: ProcessingItem) -> None:
             await self._keep(batch, item)
+            item.carry = None
             if on_done is not None:
                 await on_done(item)
 
@@ -456,7 +457,7 @@ class AIProcessingPipeline:
             batch.figures.duplicates += 1
             item.move(ProcessingStatus.SUCCESS, self._now())
         elif not item.is_done:
-            item.stage = STAGES[0]
+            item.stage = item.carry["stage"] if isinstance(item.carry, dict) else STAGES[0]
             item.move(ProcessingStatus.PENDING, self._now())
         given = given_url(item)
         batch.add(item)
@@ -464,11 +465,14 @@ class AIProcessingPipeline:
             return None
         if not isinstance(item.carry, Carried):
             try:
-                item.carry = Carried(self._intake.place(given)[0])
+                lane = self._intake.place(given)[0]
             except InputValidationError as error:
                 self._runner.report(item, classify(error))
                 self._runner.fail(batch, item, classify(error))
                 return None
+            if isinstance(item.carry, dict):  # as earlier tries left it
+                return Wait(item.stage, Kind.LATER, size=take_up(item, lane).size)
+            item.carry = Carried(lane)
         item.carry.previous, item.result = item.result, None
         return Wait(item.carry.lane, Kind.FRESH)
 

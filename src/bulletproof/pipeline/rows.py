@@ -1,12 +1,13 @@
 """Items as rows of a batch in the store: saved together, and read back to go on with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bulletproof.errors import NotFoundError
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.batching import Batcher
+from bulletproof.pipeline.handing import made_of
 from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
 from bulletproof.store import BatchStore, ItemRow
 from bulletproof.store.batch_records import host_of
@@ -22,6 +23,29 @@ class RowKey:
 
     batch_id: str
     row: ItemRow
+
+
+async def items_of(
+    store: BatchStore,
+    batch_id: str,
+    rows: Sequence[ItemRow],
+    *,
+    max_retries: int,
+    stage_retries: Mapping[str, int] | None = None,
+) -> list[ProcessingItem]:
+    """Make the items of rows that are not done; each begins with the stage that failed, if what it needs was kept.
+
+    Raises:
+        NotFoundError: There is no such batch.
+        StoreError: The database cannot be used.
+    """
+    return [
+        ProcessingItem(
+            row.url, retry_count=row.retry_count, max_retries=max_retries, stage_retries=stage_retries,
+            retries=dict(row.retries), priority=row.priority, key=RowKey(batch_id, row), carry=made,
+        )
+        for row, made in zip(rows, await store.made(batch_id, rows), strict=True)
+    ]  # fmt: skip
 
 
 class Rows:
@@ -66,10 +90,11 @@ class Rows:
             stage=DONE if status is ProcessingStatus.SUCCESS else item.stage,
             attempts={stage: key.row.attempts.get(stage, 0) + count for stage, count in item.attempts.items()},
             retry_count=item.retry_count, code=item.code, error=item.error, hint=item.hint, result=item.result,
-            seconds=dict(item.seconds), not_before=None,
+            seconds=dict(item.seconds), not_before=None, retries=item.retries, _made=made_of(item),
         )  # fmt: skip
         if status is ProcessingStatus.SUCCESS:
             row.code = row.error = row.hint = None
+            row.made = None if key.row.made is None else {}
         try:
             goes_on = await self._batcher.submit((key.batch_id, row)) in GOES_ON
         except NotFoundError:
@@ -85,10 +110,8 @@ class Rows:
         self.stopped.discard(batch_id)
         for chunk in await self._store.open_chunks(batch_id):
             if chunks is None or chunk in chunks:
-                yield [
-                    ProcessingItem(row.url, max_retries=max_retries, priority=row.priority, key=RowKey(batch_id, row))
-                    for row in await self._store.chunk_items(batch_id, chunk)
-                ]
+                rows = await self._store.chunk_items(batch_id, chunk)
+                yield await items_of(self._store, batch_id, rows, max_retries=max_retries)
 
     async def aclose(self) -> None:
         """Break off what is under way."""
