@@ -1,9 +1,10 @@
 """The circuit breaker: the state machine made safe for threads and tasks, with a clock, errors and listeners."""
 
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import RLock
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
@@ -13,6 +14,7 @@ from bulletproof.resilience.breaker_events import Listener, Listeners
 from bulletproof.resilience.breaker_guards import STREAMS, entered, guard, left, watch
 from bulletproof.resilience.breaker_parts import Inside, Ticket, Way, text_of
 from bulletproof.resilience.circuit_config import CircuitConfig
+from bulletproof.resilience.gate import utc_now
 from bulletproof.resilience.state_machine import Admission, CircuitState, StateMachine
 
 P = ParamSpec("P")
@@ -24,10 +26,6 @@ _OPEN = CircuitState.OPEN
 _PAST = -1
 # Without __init__: the error works out what it says when somebody asks.
 _refusal = CircuitOpenError.__new__
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class AIServiceCircuitBreaker:
@@ -62,7 +60,7 @@ class AIServiceCircuitBreaker:
         config: CircuitConfig = _DEFAULT,
         *,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.service_name = service_name
         self.config = config
@@ -409,7 +407,7 @@ class AIServiceCircuitBreaker:
     def _inside(self) -> Inside:
         with _BIRTH:
             if self._inner is None:
-                self._inner = Inside(self.config)
+                self._inner = Inside(StateMachine(self.config))
             return self._inner
 
     def _absorb(self, inner: Inside) -> int:
@@ -485,7 +483,7 @@ class AIServiceCircuitBreaker:
         way = self._way
         if machine.calm_until is not None:
             if way is None or way.era != machine.era or way.until != machine.calm_until:
-                self._way = Way(machine.era, machine.calm_until, self.config.slow_call_duration)
+                self._way = Way(machine.era, machine.calm_until, self.config.slow_call_duration or math.inf)
         elif machine.state is not _OPEN:
             self._way = None
         elif way is None or way.era != machine.era:

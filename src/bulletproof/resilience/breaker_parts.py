@@ -2,11 +2,11 @@
 
 import itertools
 import math
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import TypeAlias
 
 from bulletproof.resilience.breaker_events import Listeners
-from bulletproof.resilience.circuit_config import CircuitConfig
 from bulletproof.resilience.state_machine import StateMachine
 
 _TEXT = 300
@@ -15,20 +15,22 @@ Ticket: TypeAlias = "itertools.count[int] | tuple[int, float, int]"
 """What an admitted call hands back at its end; opaque. The counter of the present era where nothing else matters."""
 
 
+@dataclass(slots=True, eq=False)
 class Inside:
     """What a breaker needs once it had more than successes: made on first need, so that idle ones stay small."""
 
-    __slots__ = ("absorbed", "before", "era", "listeners", "lock", "machine", "read", "refused", "refused_read")
+    machine: StateMachine
+    lock: RLock = field(default_factory=RLock)  # a coroutine may be closed by the garbage collector at any allocation
+    listeners: Listeners | None = None
+    refused: "itertools.count[int]" = field(default_factory=itertools.count)
+    refused_read: int = 0
+    era: int = 0  # that of the breaker's counter
+    before: int = 0
+    read: int = 0
+    absorbed: int = 0
 
-    def __init__(self, config: CircuitConfig) -> None:
-        self.machine = StateMachine(config)
-        self.lock = RLock()  # a coroutine may be closed by the garbage collector at any allocation
-        self.listeners: Listeners | None = None
-        self.refused = itertools.count()
-        self.era = 0  # that of the breaker's counter
-        self.before = self.read = self.absorbed = self.refused_read = 0
 
-
+@dataclass(slots=True, eq=False)
 class Way:
     """A short way for calls: refused while the circuit is open, or let through with a look at the time.
 
@@ -40,21 +42,11 @@ class Way:
         cause: The error that opened the circuit.
     """
 
-    __slots__ = ("cause", "era", "limit", "refused", "until")
-
-    def __init__(
-        self,
-        era: int,
-        until: float,
-        limit: float | None = None,
-        refused: "itertools.count[int] | None" = None,
-        cause: BaseException | None = None,
-    ) -> None:
-        self.era = era
-        self.until = until
-        self.limit = math.inf if limit is None else limit
-        self.refused = refused
-        self.cause = cause
+    era: int
+    until: float
+    limit: float = math.inf
+    refused: "itertools.count[int] | None" = None
+    cause: BaseException | None = None
 
     def passes(self, ticket: tuple[int, float, int], now: float) -> bool:
         """Tell whether a call that succeeds now needs no closer look."""

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from bulletproof.resilience.breaker import AIServiceCircuitBreaker
 from bulletproof.resilience.breaker_events import CircuitEvent
-from bulletproof.resilience.gate import Gate
+from bulletproof.resilience.gate import Gate, utc_now
 from bulletproof.resilience.state_machine import CircuitState
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class SharedState:
         interval: float = 0.5,
         patience: float = 2.0,
         source: str | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._interval = interval

@@ -4,6 +4,7 @@ A call is admitted with a ticket and ends by handing it back. A ticket carries t
 change of state begins a new era, and tickets of an older one decide nothing.
 """
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -53,6 +54,7 @@ class Change(NamedTuple):
     origin: Origin
 
 
+@dataclass(slots=True, eq=False)
 class StateMachine:
     """One circuit. Methods that end a call or change the state return whether ``fast``, ``state`` or ``changes`` did.
 
@@ -60,70 +62,54 @@ class StateMachine:
         config: The rules.
     """
 
-    __slots__ = (
-        "_alarmed",
-        "_probe_number",
-        "_times",
-        "_until",
-        "calm_until",
-        "cause",
-        "changes",
-        "config",
-        "era",
-        "failures",
-        "fast",
-        "last_error",
-        "lets_all",
-        "neutral",
-        "open_time",
-        "probe_successes",
-        "probes",
-        "rates",
-        "rejected",
-        "slow",
-        "stamped",
-        "state",
-        "streak",
-        "successes",
-        "timed",
-        "transitions",
-    )
+    config: CircuitConfig
+    state: CircuitState = _CLOSED
+    era: int = 0
+    fast: bool = field(init=False)
+    """Whether successes need no bookkeeping but to be counted."""
+    calm_until: float | None = None
+    """The same for successes that are not slow and end before this moment."""
+    lets_all: bool = True
+    timed: bool = field(init=False)
+    stamped: bool = field(init=False)
+    """Whether tickets carry the moment of admission."""
+    streak: int = 0
+    successes: int = 0
+    failures: int = 0
+    neutral: int = 0
+    rejected: int = 0
+    slow: int = 0
+    transitions: int = 0
+    last_error: str | None = None
+    cause: BaseException | None = None
+    changes: list[Change] = field(default_factory=list)
+    rates: RateWindow | None = None
+    open_time: float = field(init=False)
+    until: float = 0.0
+    """The moment from which an open circuit admits a probe."""
+    probes: dict[int, float] = field(default_factory=dict)
+    probe_successes: int = 0
+    _times: FailureTimes = field(init=False)
+    _alarmed: bool = False
+    _probe_number: int = 0
 
-    def __init__(self, config: CircuitConfig) -> None:
-        self.config = config
-        self.state = _CLOSED
-        self.era = 0
+    def __post_init__(self) -> None:
+        config = self.config
         self.fast = config.plain
-        """Whether successes need no bookkeeping but to be counted."""
-        self.calm_until: float | None = None
-        """The same for successes that are not slow and end before this moment."""
-        self.lets_all = True
         self.timed = config.slow_call_duration is not None
         self.stamped = self.timed or (config.rated and config.window_type == "time")
-        """Whether tickets carry the moment of admission."""
-        self.streak = 0
-        self.successes = self.failures = self.neutral = self.rejected = self.slow = self.transitions = 0
-        self.last_error: str | None = None
-        self.cause: BaseException | None = None
-        self.changes: list[Change] = []
-        self.rates: RateWindow | None = None
         if config.rated:
             by_count = config.window_type == "count"
             self.rates = CountWindow(config.window_size) if by_count else TimeWindow(config.monitor_window)
-        self._times = FailureTimes(config.failure_threshold, config.monitor_window)
-        self._alarmed = False
         self.open_time = float(config.timeout)
-        self._until = 0.0
-        self.probes: dict[int, float] = {}
-        self.probe_successes = 0
-        self._probe_number = 0
+        self._times = FailureTimes(config.failure_threshold, config.monitor_window)
 
     # Admission.
 
     def would_admit(self, now: float) -> bool:
         """Tell whether a call that came now would be admitted; changes nothing."""
         if self.state is _OPEN:
-            return now >= self._until
+            return now >= self.until
         if self.state is _HALF_OPEN:
             return self._wait_for_place(now) <= 0
         return self.state is not _FORCED_OPEN
@@ -132,7 +118,7 @@ class StateMachine:
         """Give out a ticket, or None when the call is refused. The first one after the open time makes it half-open."""
         if self.lets_all:
             return (self.era, now, 0) if self.stamped else self.era
-        if self.state is _OPEN and now >= self._until:
+        if self.state is _OPEN and now >= self.until:
             self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a probe is admitted")
         if self.state is _HALF_OPEN and self._wait_for_place(now) <= 0:
             if len(self.probes) >= self.config.half_open_max_calls:
@@ -145,22 +131,17 @@ class StateMachine:
 
     def record_admission(self, now: float) -> tuple[int, float, int] | None:
         """Admit the call of a result that comes by itself, as if made just now."""
-        if self.state is _OPEN and now >= self._until:
+        if self.state is _OPEN and now >= self.until:
             self._move(_HALF_OPEN, f"{self.open_time:g} s are over, a result was recorded")
         return (self.era, now, 0) if self.lets_all or self.state is _HALF_OPEN else None
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds until a call may be admitted; None when that is not a matter of time."""
         if self.state is _OPEN:
-            return max(0.0, self._until - now)
+            return max(0.0, self.until - now)
         if self.state is _HALF_OPEN:
             return max(0.0, min(_ASK_AGAIN, self._wait_for_place(now)))
         return None
-
-    @property
-    def until(self) -> float:
-        """The moment from which an open circuit admits a probe."""
-        return self._until
 
     # The end of a call.
 
@@ -264,9 +245,9 @@ class StateMachine:
             return False
         if state is _OPEN:
             until = now + min(open_for, self.config.longest_open)
-            if open_for <= 0 or (self.state is _OPEN and self._until >= until):
+            if open_for <= 0 or (self.state is _OPEN and self.until >= until):
                 return False
-            self._until = until
+            self.until = until
         elif state is self.state:
             return False
         self._move(state, reason, "remote")
@@ -373,7 +354,7 @@ class StateMachine:
         open_for = self.open_time
         if wait is not None and wait > open_for:
             open_for = min(wait, config.longest_open)
-        self._until = now + open_for
+        self.until = now + open_for
         self._move(_OPEN, reason)
 
     def _move(self, state: CircuitState, reason: str, origin: Origin = "calls") -> None:
