@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ _GROWTH = math.log(1.04)  # each bucket is 4 % wide, so that its middle is at mo
 _SHORTEST = 1e-6
 _HOSTS = 1000
 _SHOWN_HOSTS = 10
+_SUMS = ("attempts", "succeeded", "retried", "failed")
+_TOTALS = ("retries", "parked", "degraded")
 _RATE_SECONDS = 30
 
 
@@ -38,6 +40,16 @@ class Sketch:
         """Take in one duration."""
         self._buckets[math.ceil(math.log(max(seconds, _SHORTEST)) / _GROWTH)] += 1
         self.count += 1
+
+    def as_parts(self) -> dict[int, int]:
+        """Return how many durations there are in each bucket."""
+        return dict(self._buckets)
+
+    def add_parts(self, parts: Mapping[str, int]) -> None:
+        """Take in what another one holds, whose buckets went through JSON."""
+        for bucket, number in parts.items():
+            self._buckets[int(bucket)] += number
+            self.count += number
 
     def quantile(self, share: float) -> float | None:
         """Return the duration that this share of all does not exceed; None when there are none."""
@@ -128,6 +140,37 @@ class Figures:
         if len(self._hosts) > _HOSTS:
             slowest = sorted(self._hosts.items(), key=_mean, reverse=True)[: _HOSTS // 2]
             self._hosts = dict(slowest)
+
+    def as_parts(self) -> dict[str, Any]:
+        """Return what can be added up over processes, as JSON; of the hosts the slowest."""
+        slowest = sorted(self._hosts.items(), key=_mean, reverse=True)[: _HOSTS // 10]
+        return {
+            "stages": {
+                name: {sum_: getattr(stage, sum_) for sum_ in _SUMS} | {"times": stage.times.as_parts()}
+                for name, stage in self.stages.items()
+            },
+            "hosts": dict(slowest), "retried_codes": dict(self.retried_codes),
+            **{name: getattr(self, name) for name in _TOTALS},
+        }  # fmt: skip
+
+    def add_parts(self, parts: Mapping[str, Any]) -> None:
+        """Take in what ``as_parts`` of another one returned."""
+        for name, values in parts["stages"].items():
+            stage = self.stages[name]
+            for sum_ in _SUMS:
+                setattr(stage, sum_, getattr(stage, sum_) + values[sum_])
+            stage.times.add_parts(values["times"])
+        for host, (number, seconds) in parts["hosts"].items():
+            found = self._hosts.setdefault(host, [0, 0.0])
+            found[0] += number
+            found[1] += seconds
+        self.retried_codes.update(parts["retried_codes"])
+        for name in _TOTALS:
+            setattr(self, name, getattr(self, name) + parts[name])
+
+    def knows(self, host: str) -> bool:
+        """Tell whether a host answered lately, however it did."""
+        return host in self._hosts
 
     def end(self) -> None:
         """Stop the clock."""
