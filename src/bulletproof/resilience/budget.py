@@ -1,10 +1,12 @@
 """A limit on how much of the load may be retries."""
 
+from dataclasses import dataclass, field
 from threading import RLock
 
 from bulletproof.resilience.backoff import require
 
 
+@dataclass(slots=True, eq=False)
 class RetryBudget:
     """Let only a share of the calls in flight be retries, so that a storm of them cannot finish off a sick service.
 
@@ -25,54 +27,43 @@ class RetryBudget:
         (True, False)
     """
 
-    __slots__ = ("_calls", "_lock", "_retries", "floor", "ratio")
+    ratio: float = 0.2
+    floor: int = 3
+    calls: int = field(default=0, init=False, repr=False)
+    """Calls in flight."""
+    retries: int = field(default=0, init=False, repr=False)
+    """Those of them that are retrying."""
+    # Re-entrant: a call may end in the garbage collector, at any allocation.
+    _lock: RLock = field(default_factory=RLock, init=False, repr=False)
 
-    def __init__(self, ratio: float = 0.2, floor: int = 3) -> None:
-        require("ratio", ratio, 0 < ratio <= 1, "above 0 and at most 1")
-        require("floor", floor, floor >= 0, "at least 0")
-        self.ratio = ratio
-        self.floor = floor
-        self._calls = 0
-        self._retries = 0
-        self._lock = RLock()  # a call may end in the garbage collector, at any allocation
-
-    def __repr__(self) -> str:
-        return f"RetryBudget(ratio={self.ratio!r}, floor={self.floor!r})"
-
-    @property
-    def calls(self) -> int:
-        """Calls in flight."""
-        return self._calls
-
-    @property
-    def retries(self) -> int:
-        """Those of them that are retrying."""
-        return self._retries
+    def __post_init__(self) -> None:
+        require("ratio", self.ratio, 0 < self.ratio <= 1, "above 0 and at most 1")
+        require("floor", self.floor, self.floor >= 0, "at least 0")
 
     @property
     def limit(self) -> int:
         """Retries allowed at this moment."""
-        return max(self.floor, int(self._calls * self.ratio))
+        return max(self.floor, int(self.calls * self.ratio))
 
     def enter(self) -> None:
         """Count a call in."""
         with self._lock:
-            self._calls += 1
+            self.calls += 1
 
     def leave(self) -> None:
         """Count a call out."""
         with self._lock:
-            self._calls -= 1
+            self.calls -= 1
 
     def acquire(self) -> bool:
         """Take a place for a retry; False when there is none."""
         with self._lock:
-            if self._retries >= self.limit:
+            if self.retries >= self.limit:
                 return False
-            self._retries += 1
+            self.retries += 1
             return True
 
     def release(self) -> None:
         """Give the place of a retry back."""
         with self._lock:
-            self._retries -= 1
+            self.retries -= 1
