@@ -79,7 +79,7 @@ def retry_after_of(error: BaseException, *, now: Now | None = None) -> float | N
     current: BaseException | None = error
     while current is not None and id(current) not in seen and len(seen) < _DEPTH:
         seen.add(id(current))
-        seconds = own_retry_after(current, now=now)
+        seconds = _retry_after(current, headers_of(current), now)
         if seconds is not None:
             return seconds
         if read(current, "code") == "circuit_open":
@@ -89,13 +89,8 @@ def retry_after_of(error: BaseException, *, now: Now | None = None) -> float | N
     return None
 
 
-def own_retry_after(error: BaseException, *, now: Now | None = None) -> float | None:
-    """Do as ``retry_after_of``, for this one exception without its causes."""
-    return _retry_after(error, headers_of(error), now)
-
-
 def told_of(error: BaseException, *, now: Now | None = None) -> tuple[float | None, bool | None]:
-    """Return what ``own_retry_after`` and ``should_retry_of`` say, in one go."""
+    """Return how long this one exception says to wait, its causes left aside, and what ``should_retry_of`` says."""
     headers = headers_of(error)
     return _retry_after(error, headers, now), _should_retry(headers)
 

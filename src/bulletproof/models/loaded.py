@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,18 +36,16 @@ _LONGEST_RETRY = 30.0  # seconds that are told to those who come while a model i
 LOADING = CircuitConfig(failure_threshold=1, success_threshold=1, timeout=5, timeout_factor=2, max_timeout=60)
 
 
+@dataclass(slots=True, eq=False)
 class _Place:
     """Where the runner of a manifest is, or will be."""
 
-    __slots__ = ("began", "leases", "loading", "manifest", "outdated", "runner")
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.runner: Runner | None = None
-        self.loading: asyncio.Task[Runner] | None = None
-        self.leases = 0  # those that wait for it to be loaded included
-        self.outdated = False
-        self.began = time.monotonic()
+    manifest: Manifest
+    runner: Runner | None = None
+    loading: asyncio.Task[Runner] | None = None
+    leases: int = 0  # those that wait for it to be loaded included
+    outdated: bool = False
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def bytes(self) -> int:

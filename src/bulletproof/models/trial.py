@@ -45,13 +45,14 @@ class Side:
         }
 
 
+@dataclass(slots=True)
 class Trial:
     """Counts what the active version and its candidate say to the same rows.
 
     Args:
         model: Name of the model.
-        active: The active version.
-        candidate: The version that is tried out.
+        active_version: The active version.
+        rule: Which version is tried out, and how.
 
     Example:
         >>> trial = Trial("iris", "v1.0", Candidate(version="v1.1", share=0.5, mode="shadow"))
@@ -60,17 +61,16 @@ class Trial:
         (0.0, 1)
     """
 
-    def __init__(self, model: str, active: str, candidate: Candidate) -> None:
-        self.model = model
-        self.active_version = active
-        self.rule = candidate
-        self.active = Side()
-        self.candidate = Side()
-        self.rescued = 0
-        self.skipped = 0
-        self._rows = 0
-        self._agreed = 0
-        self._difference = 0.0
+    model: str
+    active_version: str
+    rule: Candidate
+    active: Side = field(default_factory=Side)
+    candidate: Side = field(default_factory=Side)
+    rescued: int = 0
+    skipped: int = 0
+    _rows: int = 0
+    _agreed: int = 0
+    _difference: float = 0.0
 
     def compare(self, active: Sequence[Answer], candidate: Sequence[Answer]) -> None:
         """Count where two answers to the same rows agree: the same class, or values up to a thousandth apart."""

@@ -1,10 +1,8 @@
 """Versions tried out: does the file fit its checksum, does it load, does it predict?"""
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +21,6 @@ Tell = Callable[[str], None]
 
 LOAD_SECONDS = 60.0
 """Seconds that loading may take when a version is tried out."""
-_LEAVE_SECONDS = 5.0  # in which a worker process is ended when somebody loses patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ def probe(folder: Path, manifest: Manifest, tell: Tell = lambda _: None, *, load
         finally:
             await runner.aclose()
 
-    _in_thread(attempt)
+    _run(attempt)
 
 
 async def _opened(folder: Path, manifest: Manifest, seconds: float) -> Runner:
@@ -140,35 +137,15 @@ async def _opened(folder: Path, manifest: Manifest, seconds: float) -> Runner:
         ) from expiry
 
 
-def _in_thread(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine in a thread, as there may be an event loop in this one; Ctrl-C breaks it off."""
-    ended: Future[None] = Future()
-    begun: Future[Callable[[], object]] = Future()
-
-    async def main() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
-        await work()
-
-    def run() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
-            ended.set_exception(error)
-        else:
-            ended.set_result(None)
-
-    thread = threading.Thread(target=run, name="bulletproof-verify", daemon=True)
-    thread.start()
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine here; where an event loop runs already, in a thread."""
     try:
-        ended.result()
-    except BaseException:
-        if not ended.done():
-            with suppress(RuntimeError):  # it ended this very moment
-                begun.result()()
-            thread.join(_LEAVE_SECONDS)
-        raise
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work())
+    else:
+        with ThreadPoolExecutor(1, "bulletproof-verify") as thread:
+            thread.submit(asyncio.run, work()).result()
 
 
 def _middle(feature: Feature) -> float:
