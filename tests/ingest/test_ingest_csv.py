@@ -239,6 +239,10 @@ def test_backslashes_before_quotes_are_understood_when_the_file_is_written_so(re
     assert read('id,text\n1,"C:\\temp\\"\n2,"C:\\"\n').texts == ["C:\\temp\\", "C:\\"]
 
 
+def test_a_backslash_at_the_end_of_a_text_escapes_nothing_where_quotes_are_doubled(read):
+    assert read('"id","text"\n"0","a ""b\\""\r\n0"\n"1","c"""\n').texts == ['a "b\\"\r\n0', 'c"']
+
+
 def test_blanks_after_delimiters_are_understood(read):
     assert read('id, text, n\n1, "good, really", 5\n2, "bad, bad", 1\n').texts == ["good, really", "bad, bad"]
 

@@ -46,11 +46,11 @@ def sample_lines(lines: Sequence[str]) -> list[str]:
     return chosen
 
 
-def parse_sample(lines: Sequence[str], dialect: Dialect, *, strict: bool = False) -> list[list[str]]:
-    """Return the rows of a sample; if strict, up to the first whose quotes are not in order."""
+def parse_sample(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
+    """Return the rows of a sample."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
-        reader = csv.reader(lines[dialect.skip_lines :], strict=strict, **dialect.options)
+        reader = csv.reader(lines[dialect.skip_lines :], **dialect.options)
         rows.extend(row for row in reader if not is_blank(row))
     return rows
 
@@ -107,8 +107,13 @@ def _quoting(lines: Sequence[str], dialect: Dialect) -> Dialect:
 
 
 def _orderly(lines: Sequence[str], dialect: Dialect) -> int:
-    """Return the number of rows before the first whose quotes are not in order."""
-    return len(parse_sample(lines, dialect, strict=True))
+    """Return the number of lines before the first row whose quotes are not in order."""
+    orderly = 0
+    with suppress(csv.Error):
+        reader = csv.reader(lines[dialect.skip_lines :], strict=True, **dialect.options)
+        for _ in reader:
+            orderly = reader.line_num
+    return orderly
 
 
 def _share(rows: Sequence[Sequence[str]]) -> float:
