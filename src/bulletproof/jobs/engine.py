@@ -31,6 +31,8 @@ from bulletproof.fetch import normalize_url
 from bulletproof.jobs.chunk import work_on
 from bulletproof.jobs.executor import TICK_SECONDS, Executor, Handler
 from bulletproof.jobs.lease import leases_of
+from bulletproof.jobs.options import DEFAULT_PRIORITY, checked
+from bulletproof.jobs.progress import Progress
 from bulletproof.jobs.system import LIVE, Job, JobTables
 from bulletproof.jobs.uploads import KIND, Uploads
 from bulletproof.monitor import AIErrorMonitor
@@ -43,8 +45,6 @@ from bulletproof.store.tables import batches
 
 CHUNKS, WAITING = "batches", "waiting"
 _WAITING_AT_ONCE = 500  # chunks of which nothing is left but items that wait
-_PRIORITIES = range(1, 11)
-_DEFAULT_PRIORITY = 5
 _SPAN = 2**24  # chunks of a batch that have a priority of their own
 _EVENT_SECONDS, _QUIET_EVENT_SECONDS = 0.5, 5.0
 _IDLE_SECONDS = 30.0
@@ -86,6 +86,7 @@ class BatchJobs:
     ) -> None:
         self.store = store
         self.tables = JobTables(store.access.address)
+        self.progress = Progress(store, self._breakers)
         self._settings = settings
         self._make_pipeline = make_pipeline or partial(default_pipeline, settings, store, monitor)
         self._now = now
@@ -146,8 +147,9 @@ class BatchJobs:
             urls: Any number; each distinct page is an item, however its address is spelt.
             owner: Whose it is.
             key: An idempotency key: given again with the same URLs, it leads to the batch that was made first.
-            options: ``priority``, from 1 (first) to 10, by default 5, and ``max_retries`` of an item, by default 3.
-                Chunks of batches with the same priority take turns.
+            options: ``priority``, from 1 (first) to 10, by default 5, and ``max_retries`` of an item, by default 3: a
+                number for all stages together, or one for each stage, such as ``{"download": 5, "analyze": 2}``; the
+                waits are those of the pipeline's policies. Chunks of batches with the same priority take turns.
 
         Returns:
             The batch. It is safe from then on, whatever dies.
@@ -155,7 +157,7 @@ class BatchJobs:
         Raises:
             InputValidationError: An option makes no sense, or the key was used for something else (``conflict``).
         """
-        chosen = _checked(options or {})
+        chosen = checked(options or {})
         batch = await self.store.create(
             urls, owner=owner, key=key, options=chosen, chunk_size=self._settings.batch_chunk_items,
             spelling=_spelling,
@@ -189,19 +191,23 @@ class BatchJobs:
         Returns:
             ``batch_id``, ``status``, ``owner``, ``options``, ``given``, ``total``, ``duplicates``, ``done``, each
             status of items with its count (also as ``by_status``), ``by_stage`` (items that are not successful),
-            ``by_code`` and ``by_error_type`` of the failed ones, ``retrying_by_code``, ``items_per_second`` since it
-            was made, ``seconds_left`` (None when it cannot be told), ``elapsed_seconds``, ``created_at``,
-            ``updated_at``, ``finished_at``, ``breakers`` of this process that are not closed or have failed,
-            ``failed_items`` (the first 20: ``url``, ``stage``, ``code``, ``error``, ``hint``, and ``attempts`` by
-            stage), ``failed_items_left_out``, and ``attempts``: tries of all items and stages, None for a batch of more
-            than 100,000, where it takes long to add them up.
+            ``by_code`` and ``by_error_type`` of the failed ones, ``retrying_by_code``; ``stages`` (for each the
+            ``attempts``, ``succeeded``, ``retried``, ``failed``, and ``p50``, ``p95``, ``p99`` in seconds),
+            ``slowest_hosts``, ``retried_by_code``, ``retries``, ``parked`` and ``degraded``, as all processes together
+            measured them; ``breakers`` that are not closed or have failed in any of the ``workers`` (processes) that
+            worked on it within the last seconds; ``items_per_second``, of late while it is worked on, else since it
+            was made; ``seconds_left`` (None when it cannot be told), ``elapsed_seconds``, ``created_at``,
+            ``updated_at``, ``finished_at``; ``failed_items`` (the first 20: ``url``, ``stage``, ``code``, ``error``,
+            ``hint``, and ``attempts`` by stage), ``failed_items_left_out``, and ``attempts``: tries of all items and
+            stages, of a batch of more than 100,000 as they were measured.
         """
         report = await self._stands(batch_id, owner)
         failed = await self.store.items(batch_id, status="failed", limit=_SHOWN_FAILURES) if report["failed"] else []
         told = [{name: getattr(item, name) for name in _OF_FAILED} for item in failed]
-        attempts = await self.store.attempts(batch_id) if report["given"] <= _COUNTED else None
+        if report["given"] <= _COUNTED:
+            report["attempts"] = await self.store.attempts(batch_id)
         left_out = max(0, report["failed"] - len(told))
-        return report | {"attempts": attempts, "failed_items": told, "failed_items_left_out": left_out}
+        return report | {"failed_items": told, "failed_items_left_out": left_out}
 
     async def _stands(self, batch_id: str, owner: str | None) -> dict[str, Any]:
         batch = await self.store.batch(batch_id, owner=owner)
@@ -210,6 +216,8 @@ class BatchJobs:
         for code, number in counts.by_code.items():
             kind = str(CODES[code].error_type) if code in CODES else "resource_error"
             by_type[kind] = by_type.get(kind, 0) + number
+        measured = await self.progress.report(batch_id)
+        rate = measured.pop("rate")
         elapsed = max(0.0, ((batch.finished_at or self._now()) - batch.created_at).total_seconds())
         report = {
             "batch_id": batch.id, "status": batch.status, "owner": batch.owner, "options": batch.options,
@@ -217,14 +225,15 @@ class BatchJobs:
             **counts.by_status, "by_status": counts.by_status, "by_stage": counts.by_stage, "by_code": counts.by_code,
             "by_error_type": by_type, "retrying_by_code": counts.retrying_by_code,
             "elapsed_seconds": round(elapsed, 3), "created_at": batch.created_at, "updated_at": batch.updated_at,
-            "finished_at": batch.finished_at, "breakers": self._breakers(),
+            "finished_at": batch.finished_at, **measured,
         }  # fmt: skip
-        return report | _pace(report, counts.done / elapsed if elapsed else 0.0)
+        lately = rate if batch.status in ACTIVE else 0.0
+        return report | _pace(report, lately or (counts.done / elapsed if elapsed else 0.0))
 
     async def events(self, batch_id: str, *, owner: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the status whenever it changed, with the present pace, until the batch is finished or we stop.
 
-        It is without ``attempts`` and ``failed_items``, which cost more than it may each time.
+        It is without ``failed_items``, which cost more than it may each time, as does counting ``attempts``.
         While the database is down there is nothing to yield, and it goes on when it is back.
         """
         before: dict[str, Any] = {}
@@ -259,6 +268,7 @@ class BatchJobs:
     async def _halt(self, batch_id: str, owner: str | None, status: str) -> Batch:
         await self.store.batch(batch_id, owner=owner)
         batch = await self.store.set_status(batch_id, status)
+        await self.store.release(batch_id)
         try:
             # Its chunks would end at once, but only when it is their turn.
             waiting = await self.tables.find(workflow_id_prefix=f"{batch_id}:", status="ENQUEUED")
@@ -298,7 +308,8 @@ class BatchJobs:
             await self.uploads.enqueue_lost()
         if self._now() >= self._tidy_at:
             self._tidy_at = self._now() + _TIDY_EVERY
-            await self.store.sweep()
+            days = self._settings.retention_days
+            await self.store.sweep(retention=None if days is None else timedelta(days=days))
             if self.uploads is not None:
                 await self.uploads.remove_old()
             await self.tables.forget_ended(before=self._now() - _ENDED_KEPT)
@@ -308,11 +319,14 @@ class BatchJobs:
         try:
             await self._begin(batch_id)
             batch = await self.store.batch(batch_id)
-            rows = await self.store.chunk_items(batch_id, chunk) if batch.status in ACTIVE else []
+            if batch.status not in ACTIVE:
+                await self.store.release(batch_id)  # what a process that died had under way
+                return
+            rows = await self.store.chunk_items(batch_id, chunk)
             if rows and await self._work_on(batch, rows, waiting):
                 await self.tables.enqueue([_job(batch, chunk, turn, waiting=True)])
                 return
-            if batch.status in ACTIVE and len(await self._alive(batch_id)) <= 1 and await self.store.finish(batch_id):
+            if len(await self._alive(batch_id)) <= 1 and await self.store.finish(batch_id):
                 _log.info("batch %s is complete", batch_id)
         except NotFoundError:
             _log.info("batch %s was deleted; its chunk %d is dropped", batch_id, chunk)
@@ -326,8 +340,8 @@ class BatchJobs:
                 self._pipeline = self._make_pipeline()
                 await self._pipeline.__aenter__()
             return await work_on(
-                rows, batch, store=self.store, pipeline=self._pipeline, going=lambda: self.executor.taking,
-                may_wait=waiting,
+                rows, batch, store=self.store, pipeline=self._pipeline, progress=self.progress,
+                going=lambda: self.executor.taking, may_wait=waiting,
             )  # fmt: skip
         finally:
             self._using -= 1
@@ -369,19 +383,6 @@ def default_pipeline(settings: Settings, store: BatchStore, monitor: AIErrorMoni
     )  # fmt: skip
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    allowed = {"priority": _PRIORITIES, "max_retries": range(101)}
-    for name, value in options.items():
-        if name not in allowed:
-            raise InputValidationError(
-                f"unknown option {name!r:.40}", hint=f"The options are {', '.join(allowed)}.", field=name
-            )
-        if isinstance(value, bool) or not isinstance(value, int) or value not in allowed[name]:
-            first, last = allowed[name][0], allowed[name][-1]
-            raise InputValidationError(f"{name} must be a whole number from {first} to {last}", field=name)
-    return dict(options)
-
-
 def _spelling(url: str) -> str:
     try:
         return normalize_url(url)
@@ -391,7 +392,7 @@ def _spelling(url: str) -> str:
 
 def _job(batch: Batch, chunk: int, turn: int, *, waiting: bool = False) -> Job:
     # The n-th chunks of all batches before the next ones of any: a short batch need not wait for a long one.
-    priority = batch.options.get("priority", _DEFAULT_PRIORITY) * _SPAN + min(chunk, _SPAN - 1)
+    priority = batch.options.get("priority", DEFAULT_PRIORITY) * _SPAN + min(chunk, _SPAN - 1)
     args = ("chunk", batch.id, chunk, turn, waiting)
     suffix = ":waiting" if waiting else ""
     return Job(f"{batch.id}:{chunk}:{turn}{suffix}", WAITING if waiting else CHUNKS, args, priority)

@@ -8,7 +8,7 @@ from bulletproof.errors import NotFoundError
 from bulletproof.pipeline.batch import Batch
 from bulletproof.pipeline.batching import Batcher
 from bulletproof.pipeline.handing import made_of
-from bulletproof.pipeline.items import DONE, ProcessingItem, ProcessingStatus
+from bulletproof.pipeline.items import DONE, STAGES, ProcessingItem, ProcessingStatus
 from bulletproof.store import BatchStore, ItemRow
 from bulletproof.store.batch_records import host_of
 
@@ -43,9 +43,20 @@ async def items_of(
         ProcessingItem(
             row.url, retry_count=row.retry_count, max_retries=max_retries, stage_retries=stage_retries,
             retries=dict(row.retries), priority=row.priority, key=RowKey(batch_id, row), carry=made,
+            stage=made["stage"] if made is not None else STAGES[0],
         )
         for row, made in zip(rows, await store.made(batch_id, rows), strict=True)
     ]  # fmt: skip
+
+
+def so_far(item: ProcessingItem) -> ItemRow:
+    """Return the row of an item as it is now, before its end."""
+    row: ItemRow = item.key.row
+    return replace(
+        row, status=item.status.value, stage=item.stage, attempts=_attempts(item, row), retry_count=item.retry_count,
+        code=item.code, error=item.error, hint=item.hint, not_before=item.not_before or row.not_before,
+        retries=dict(item.retries), _made=None,
+    )  # fmt: skip
 
 
 class Rows:
@@ -88,7 +99,7 @@ class Rows:
             key.row,
             status=status.value,
             stage=DONE if status is ProcessingStatus.SUCCESS else item.stage,
-            attempts={stage: key.row.attempts.get(stage, 0) + count for stage, count in item.attempts.items()},
+            attempts=_attempts(item, key.row),
             retry_count=item.retry_count, code=item.code, error=item.error, hint=item.hint, result=item.result,
             seconds=dict(item.seconds), not_before=None, retries=item.retries, _made=made_of(item),
         )  # fmt: skip
@@ -123,3 +134,7 @@ class Rows:
             rows.setdefault(batch_id, []).append(row)
         statuses = {batch_id: await self._store.save(batch_id, some) for batch_id, some in rows.items()}
         return [statuses[batch_id] for batch_id, _ in entries]
+
+
+def _attempts(item: ProcessingItem, row: ItemRow) -> dict[str, int]:
+    return row.attempts | {stage: row.attempts.get(stage, 0) + count for stage, count in item.attempts.items()}

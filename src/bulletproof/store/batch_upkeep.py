@@ -16,7 +16,7 @@ from bulletproof.store.batch_records import FINISHED, ItemRow
 from bulletproof.store.bulk import BulkInsert
 from bulletproof.store.removal import remove_rows
 from bulletproof.store.tables import ABANDONED, CREATING, batch_figures, batch_items, batch_made, batches, pages
-from bulletproof.store.values import is_id
+from bulletproof.store.values import clean, is_id
 
 ORPHAN_AGE = timedelta(hours=1)
 VISIBLE = batches.c.status.not_in((CREATING, ABANDONED))
@@ -81,7 +81,7 @@ class BatchUpkeep:
             source: The process, or what it did in one go.
             figures: JSON, all of what it measured so far.
         """
-        data = zlib.compress(orjson.dumps(figures, option=orjson.OPT_NON_STR_KEYS), 1)
+        data = zlib.compress(orjson.dumps(clean(figures)), 1)
 
         async def work(connection: AsyncConnection) -> None:
             found = await self._find(connection, batch_id)

@@ -12,7 +12,8 @@ from bulletproof.store.batch_records import ItemRow
 # A spreadsheet takes a cell that starts with one of these for a formula (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _OF_RESULT = (
-    "final_url", "title", "author", "date", "language", "text_chars", "sentiment", "score", "confidence", "analyzer",
+    "final_url", "title", "author", "date", "language", "text_chars", "truncated", "left_out_chars", "sentiment",
+    "score", "confidence", "analyzer",
 )  # fmt: skip
 _BLOCK = 64 * 1024  # bytes handed on at once
 
