@@ -131,6 +131,43 @@ async def test_a_document_that_takes_too_long_fails_alone_and_for_good() -> None
         assert (await extractor.extract(pdf("Still here."), media_type="application/pdf")).text == "Still here."
 
 
+async def test_a_page_on_which_the_first_parser_takes_too_long_is_read_by_the_other() -> None:
+    async with Extractor(workers=1, timeout=2.0) as extractor:
+        await extractor.extract(ARTICLE, media_type="text/html")
+        tangled = b"<html><title>Tangled</title><body>" + b"<p>some words <b>here" * 49_000
+        found = await extractor.extract(tangled, media_type="text/html")
+        assert (found.method, found.title) == ("selectolax", "Tangled")
+        assert found.text.startswith("some words here\nsome words here\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "method", "left_out"),
+    [
+        (b"word " * 300_000, "text/plain", "text", 499_999),
+        (b"".join(b"<p>%06d%s" % (n, b" word" * 250) for n in range(1000)), "text/html", "trafilatura", 256_999),
+        (b"<i>" * 100_001 + b"word " * 300_000, "text/html", "selectolax", 499_999),
+        (b'{"title": "T", "text": "' + b"word " * 300_000 + b'"}', "application/json", "json", 499_999),
+        (b"[" + b'"word word ",' * 150_000 + b'"end"]', "application/json", "json", 0),
+        (b"word " * 200_000, "text/plain", "text", None),
+    ],
+    ids=["text", "article", "whole", "json", "leaves", "all"],
+)
+async def test_a_text_that_is_cut_off_is_said_to_be(
+    extractor: Extractor, body: bytes, media_type: str, method: str, left_out: int | None
+) -> None:
+    found = await extractor.extract(body, media_type=media_type)
+    assert (found.method, found.left_out) == (method, left_out)
+    assert len(found.text) == 1_000_000 or not left_out
+
+
+async def test_a_pdf_that_is_not_read_to_its_end_is_said_to_be(extractor: Extractor) -> None:
+    page = "word " * 110_000
+    found = await extractor.extract(pdf(page, page, "the end"), media_type="application/pdf")
+    assert len(found.text) == 1_000_000
+    assert found.left_out == 2 * len(page.strip()) + 1 - 1_000_000
+    assert (await extractor.extract(pdf("one", "two"), media_type="application/pdf")).left_out is None
+
+
 async def test_a_document_that_needs_too_much_memory_fails_alone() -> None:
     bomb = pdf("x").replace(b"/F1 12 Tf", b"")  # its one page is replaced by a stream of 300 MB in 300 kB
     stream = zlib.compress(b"BT (word) Tj ET " * (300 * 2**16), 9)

@@ -254,6 +254,29 @@ async def test_the_delay_that_a_host_asks_for_lies_between_its_downloads_and_cos
     assert monitor.get_error_summary()["total_errors"] == 0
 
 
+async def test_a_text_of_which_only_the_beginning_is_kept_is_said_to_be_cut(web: Site, settings: Settings) -> None:
+    web.put("/long", b"It is a good book. " * 60_000, type="text/plain")
+    async with AIProcessingPipeline(allow_hosts=[web.name], settings=settings) as pipeline:
+        report = await pipeline.process_batch([web.url("/long"), web.url("/page/1")])
+        rows = {row.url: row.result async for row in pipeline._parts.store.stream_results(report["batch_id"])}
+    long, short = (rows[web.url(path)] for path in ("/long", "/page/1"))
+    assert (long["truncated"], long["left_out_chars"], long["text_chars"]) == (True, 139_999, 1_000_000)
+    assert long["analyzed_chars"] == settings.max_text_chars
+    assert not {"truncated", "left_out_chars", "analyzed_chars"} & short.keys()
+    assert report["truncated"] == 1
+    assert "1 with only the beginning of their text" in str(report)
+    table = report.to_dataframe()
+    assert table["truncated"].tolist()[0] is True
+
+
+async def test_a_plain_batch_ends_complete_with_right_totals(web: Site, settings: Settings) -> None:
+    given = [web.url("/page/1"), web.url("/page/2"), web.url("/page/1"), web.url("/status/404"), "no url"]
+    async with AIProcessingPipeline(allow_hosts=[web.name], settings=settings) as pipeline:
+        report = await pipeline.process_batch(given)
+        made = await pipeline._parts.store.batch(report["batch_id"])
+    assert (made.status, made.given, made.total, made.duplicates) == ("complete", 5, 4, 1)
+
+
 async def test_what_waits_is_kept_within_bounds_by_holding_back_downloads(
     scripted: Make, urls: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

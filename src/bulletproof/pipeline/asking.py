@@ -71,7 +71,8 @@ async def ask_for_text(client: LLMClient, page: str, policy: Protection | None =
         _log.warning("the LLM's answer about a page was discarded: its words are not those of the page")
         return None
     title, author = (said if said and _taken_from(said, shown) else None for said in (answer.title, answer.author))
-    return Found(tidy(answer.text), "llm", title, answer.date, author)
+    left_out = len(page) - len(shown) or None
+    return Found(tidy(answer.text), "llm", title, answer.date, author, left_out)
 
 
 def _taken_from(text: str, page: str) -> bool:

@@ -105,8 +105,14 @@ def tidy(text: str) -> str:
         >>> tidy("One \\u200b  two\\n\\n \\n three")
         'One two\\nthree'
     """
+    return cut(text)[0]
+
+
+def cut(text: str) -> tuple[str, int]:
+    """Do as ``tidy``, and say how many characters were cut off."""
     lines = (clean_text(line) for line in text[: 4 * MAX_CHARS].splitlines())
-    return "\n".join(line for line in lines if line)[:MAX_CHARS]
+    clean = "\n".join(line for line in lines if line)
+    return clean[:MAX_CHARS], max(0, len(clean) - MAX_CHARS) + max(0, len(text) - 4 * MAX_CHARS)
 
 
 def _decode(body: bytes, charset: str | None) -> str:

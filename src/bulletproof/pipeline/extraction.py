@@ -8,14 +8,15 @@ from typing import Any, Self
 
 from bulletproof.analysis import Analyzer, AnalyzerChain
 from bulletproof.analysis.language import LanguageDetector
-from bulletproof.errors import ConfigurationError, InputValidationError, ResourceError
+from bulletproof.errors import ConfigurationError, DeadlineExceededError, InputValidationError, ResourceError
 from bulletproof.llm import LLMClient, Protection
 from bulletproof.pipeline.asking import ask_for_text
-from bulletproof.pipeline.content import decode, kind_of
-from bulletproof.pipeline.readers import Found, read, warm_up
+from bulletproof.pipeline.content import Kind, decode, kind_of
+from bulletproof.pipeline.readers import Found, read, read_simply, warm_up
 from bulletproof.workers import WorkerPool
 
 _LIBRARIES = ("pypdf", "selectolax", "trafilatura")
+_FIRST_SHARE = 0.75  # of the time allowed, after which a page is left to the simpler parser
 _SMALL = 64 * 1024  # bytes of plain text or JSON that are read here rather than sent to a worker
 _HINTS = {
     "html": "The page may show its text by scripts only; give the address of the text itself, or configure an LLM.",
@@ -36,6 +37,8 @@ class Extract:
         author: Who wrote it.
         language: ISO 639-1 code of the text, ``und`` when it cannot be told.
         method: What found the text: ``trafilatura``, ``selectolax``, ``text``, ``json``, ``pdf`` or ``llm``.
+        left_out: Characters beyond the million, at least (of a page that an LLM read: of its source); None when the
+            text is all there is.
     """
 
     text: str
@@ -44,6 +47,7 @@ class Extract:
     author: str | None
     language: str
     method: str
+    left_out: int | None = None
 
 
 class Extractor:
@@ -70,7 +74,7 @@ class Extractor:
         ...         return await extractor.extract(b'{"title": "Tea", "text": "A cup of it, please."}',
         ...             media_type="application/json")
         >>> asyncio.run(main())
-        Extract(text='A cup of it, please.', title='Tea', date=None, author=None, language='en', method='json')
+        Extract(text='A cup of it, please.', title='Tea', date=None, author=None, language='en', method='json', ...)
     """
 
     def __init__(
@@ -135,7 +139,7 @@ class Extractor:
             if len(body) <= _SMALL and (kind == "text" or (kind == "json" and not _has_markup(body))):
                 found = read(kind, body, charset, url)
             elif body:
-                found = await self._pool.run(read, kind, body, charset, url, timeout=self._timeout)
+                found = await self._read(kind, body, charset, url)
             if not found.text and self._llm is not None and kind == "html" and body:
                 found = await ask_for_text(self._llm, decode(body, charset), self._policy) or found
             if not found.text:
@@ -146,7 +150,21 @@ class Extractor:
             error.at(url=url or None)
             raise
         language = _languages().detect_batch([found.text])[0]
-        return Extract(found.text, found.title, found.date, found.author, language, found.method)
+        return Extract(found.text, found.title, found.date, found.author, language, found.method, found.left_out)
+
+    async def _read(self, kind: Kind, body: bytes | str, charset: str | None, url: str) -> Found:
+        """Read a document in a worker; a page over which one died is read more simply in the next."""
+        whole = self._timeout
+        first = whole * _FIRST_SHARE if kind == "html" else whole
+        try:
+            return await self._pool.run(read, kind, body, charset, url, timeout=first)
+        except ResourceError as error:
+            if kind != "html" or error.code == "cancelled":
+                raise
+            try:
+                return await self._pool.run(read_simply, body, charset, timeout=whole - first)
+            except DeadlineExceededError as late:
+                raise DeadlineExceededError(f"text extraction took longer than the {whole:g} s allowed") from late
 
     async def aclose(self) -> None:
         """Stop the workers."""

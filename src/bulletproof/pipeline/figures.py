@@ -13,7 +13,7 @@ _SHORTEST = 1e-6
 _HOSTS = 1000
 _SHOWN_HOSTS = 10
 _SUMS = ("attempts", "succeeded", "retried", "failed")
-_TOTALS = ("retries", "parked", "degraded")
+_TOTALS = ("retries", "parked", "degraded", "truncated")
 _RATE_SECONDS = 30
 
 
@@ -96,7 +96,7 @@ class Figures:
         self.failed_types: Counter[str] = Counter()
         self.failed_codes: Counter[str] = Counter()
         self.retried_codes: Counter[str] = Counter()
-        self.retries = self.parked = self.duplicates = self.degraded = 0
+        self.retries = self.parked = self.duplicates = self.degraded = self.truncated = 0
         self._hosts: dict[str, list[float]] = {}
         self._clock = clock
         self._started = clock()
@@ -186,7 +186,8 @@ class Figures:
         counts = {status.value: self.by_status[status] for status in ProcessingStatus}
         return {
             "total": self.total, **counts,
-            "duplicates": self.duplicates, "degraded": self.degraded, "expected": self.expected,
+            "duplicates": self.duplicates, "degraded": self.degraded, "truncated": self.truncated,
+            "expected": self.expected,
             "by_status": dict(counts),
             "by_stage": {name: stage.as_dict() for name, stage in self.stages.items()},
             "by_error_type": dict(self.failed_types.most_common()),

@@ -148,6 +148,7 @@ def about_text(text: str) -> dict[str, Any]:
             "title": extract.title, "date": extract.date, "author": extract.author,
             "language": extract.language, "extracted_by": extract.method,
         }  # fmt: skip
+        known |= {"truncated": True, "left_out_chars": extract.left_out} if extract.left_out is not None else {}
     return known
 
 

@@ -35,7 +35,8 @@ class ProcessingItem:
         url: As it was given.
         status: Where it stands.
         result: After success: ``url``, ``final_url``, ``title``, ``language``, ``text_chars``, ``sentiment``, ``score``
-            (in [-1, 1]) and more; ``{"url", "duplicate_of"}`` for a URL that came before in the same batch.
+            (in [-1, 1]) and more, ``truncated`` and ``left_out_chars`` among it where only
+            the beginning of a text was read; ``{"url", "duplicate_of"}`` for a URL that came before in the same batch.
         error: What went wrong at last, while it waits for another try and when it failed.
         retry_count: How often a stage was tried again.
         max_retries: How often at most, over all stages.

@@ -10,7 +10,7 @@ import orjson
 
 from bulletproof.errors import ConfigurationError, InvalidFileError
 from bulletproof.ingest.text_field import named
-from bulletproof.pipeline.content import MAX_CHARS, Kind, decode, tidy
+from bulletproof.pipeline.content import MAX_CHARS, Kind, cut, decode, tidy
 
 _MOST_TAGS = 100_000  # trafilatura's time grows with the square of their number
 _UNSEEN = ["script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "footer"]
@@ -37,6 +37,7 @@ class Found(NamedTuple):
         title: Its title.
         date: When it was published, as ``YYYY-MM-DD`` where that can be told.
         author: Who wrote it.
+        left_out: Characters beyond the limit, at least; None when this is all of it.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Found(NamedTuple):
     title: str | None = None
     date: str | None = None
     author: str | None = None
+    left_out: int | None = None
 
 
 def warm_up() -> None:
@@ -77,7 +79,12 @@ def read(kind: Kind, body: bytes | str, charset: str | None, url: str) -> Found:
     text = decode(body, charset)
     if kind == "html":
         return read_html(text, url)
-    return read_json(text) if kind == "json" else Found(tidy(text), "text")
+    return read_json(text) if kind == "json" else _found(text, "text")
+
+
+def read_simply(body: bytes | str, charset: str | None) -> Found:
+    """Read a page without looking for an article in it."""
+    return _whole(decode(body, charset))
 
 
 def read_html(page: str, url: str = "") -> Found:
@@ -85,7 +92,7 @@ def read_html(page: str, url: str = "") -> Found:
 
     Example:
         >>> read_html("<p>Good <b>day</b><script>x()</script>")
-        Found(text='Good day', method='selectolax', title=None, date=None, author=None)
+        Found(text='Good day', method='selectolax', title=None, date=None, author=None, left_out=None)
     """
     found = _article(page, url) if page.count("<") <= _MOST_TAGS else None
     return found if found is not None else _whole(page)
@@ -99,7 +106,7 @@ def read_json(text: str) -> Found:
 
     Example:
         >>> read_json('{"headline": "News", "articleBody": "All is well.", "author": {"name": "Ann"}}')
-        Found(text='All is well.', method='json', title='News', date=None, author='Ann')
+        Found(text='All is well.', method='json', title='News', date=None, author='Ann', left_out=None)
         >>> read_json('[{"id": "a1", "note": "Fine."}, {"id": "a2", "deep": ["Good, too."]}]').text
         'Fine.\\nGood, too.'
     """
@@ -109,14 +116,15 @@ def read_json(text: str) -> Found:
         raise InvalidFileError(
             f"the content is not valid JSON: {error.msg}", code="invalid_json", line=error.lineno, column=error.colno
         ) from error
-    leaves = _leaves(value)
+    leaves, more = _leaves(value)
     for article in _objects(value):
         names = [*_BODIES, *named(list(article))] if article is value else _BODIES
         body = _field(article, [name for name in names if name not in _ABOUT[0]])
         # Inside of something larger only if it is most of what that says.
         if body and (article is value or 2 * len(body) > sum(map(len, leaves))):
-            return Found(_plain(body), "json", *(_short(_field(article, names)) for names in _ABOUT))
-    return Found(tidy("\n".join(map(_plain, leaves))), "json")
+            title, date, author = (_short(_field(article, names)) for names in _ABOUT)
+            return _plain(body)._replace(method="json", title=title, date=date, author=author)
+    return _found("\n".join(_plain(leaf).text for leaf in leaves), "json", more=more)
 
 
 def read_pdf(body: bytes) -> Found:
@@ -133,17 +141,19 @@ def read_pdf(body: bytes) -> Found:
         raise InvalidFileError("the content is no PDF, though its type says so")
     failure: Exception | None = None
     parts: list[str] = []
+    more = False
     try:
         reader = PdfReader(BytesIO(body), strict=False)
         if reader.is_encrypted and not reader.decrypt(""):
             raise InvalidFileError("the PDF is encrypted", hint="Publish it again without a password.")
         for number in range(len(reader.pages)):
+            more = sum(map(len, parts)) > MAX_CHARS
+            if more:
+                break
             try:
                 parts.append(reader.pages[number].extract_text())
             except Exception as error:  # noqa: BLE001 -- the other pages may be whole; told below when none is
                 failure = _unless_ours(error)
-            if sum(map(len, parts)) > MAX_CHARS:
-                break
         about = [_attempt(lambda name=name: getattr(reader.metadata, name)) for name in ("title", "author")]  # type: ignore[misc]
         made = _attempt(lambda: reader.metadata.creation_date.date().isoformat())  # type: ignore[union-attr]
     except DependencyError as error:
@@ -155,10 +165,10 @@ def read_pdf(body: bytes) -> Found:
     except Exception as error:
         failure = _unless_ours(error)
         raise InvalidFileError(f"the PDF cannot be read: {_in_short(failure)}", hint="Publish it again.") from error
-    text = tidy("\n".join(parts))
-    if failure is not None and not text:
+    found = _found("\n".join(parts), "pdf", _short(about[0]), made, _short(about[1]), more=more)
+    if failure is not None and not found.text:
         raise InvalidFileError(f"no page of the PDF can be read: {_in_short(failure)}", hint="Publish it again.")
-    return Found(text, "pdf", _short(about[0]), made, _short(about[1]))
+    return found
 
 
 def _article(page: str, url: str) -> Found | None:
@@ -170,8 +180,10 @@ def _article(page: str, url: str) -> Found | None:
         raise
     except Exception:  # noqa: BLE001 -- a page that breaks the one parser is read by the other
         return None
-    text = tidy(found.text or "") if found is not None else ""
-    return Found(text, "trafilatura", _short(found.title), _short(found.date), _short(found.author)) if text else None
+    if found is None:
+        return None
+    article = _found(found.text or "", "trafilatura", *map(_short, (found.title, found.date, found.author)))
+    return article if article.text else None
 
 
 def _whole(page: str) -> Found:
@@ -190,7 +202,13 @@ def _whole(page: str) -> Found:
             parts.append(node.text_content or "")
         else:
             parts.append(" " if node.tag in _INLINE else "\n")
-    return Found(tidy("".join(parts)), "selectolax", _short(title))
+    return _found("".join(parts), "selectolax", _short(title))
+
+
+def _found(text: str, method: str, *about: str | None, more: bool = False) -> Found:
+    kept, left_out = cut(text)
+    title, date, author = (*about, None, None, None)[:3]
+    return Found(kept, method, title, date, author, left_out if left_out or more else None)
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -215,8 +233,8 @@ def _field(article: dict[str, Any], names: Iterable[str]) -> str:
     return ""
 
 
-def _leaves(value: Any) -> list[str]:
-    """Return the texts in a JSON value in their order, without codes and addresses."""
+def _leaves(value: Any) -> tuple[list[str], bool]:
+    """Return the texts in a JSON value in their order, without codes and addresses; and whether there are more."""
     found: list[str] = []
     waiting = [value]
     while waiting and len(found) < _MOST_LEAVES:
@@ -226,11 +244,11 @@ def _leaves(value: Any) -> list[str]:
                 found.append(item)
         elif isinstance(item, dict | list):
             waiting.extend(reversed(list(item.values()) if isinstance(item, dict) else item))
-    return found
+    return found, bool(waiting)
 
 
-def _plain(text: str) -> str:
-    return _whole(text).text if "</" in text or "<p>" in text or "<br" in text else tidy(text)
+def _plain(text: str) -> Found:
+    return _whole(text) if "</" in text or "<p>" in text or "<br" in text else _found(text, "json")
 
 
 def _short(value: Any) -> str | None:

@@ -17,10 +17,10 @@ class StatusReport(dict[str, Any]):
     Keys: ``total`` and the five statuses (counts), ``by_status``; ``by_stage`` (for each stage ``items`` that are at
     it now, ``attempts``, ``succeeded``, ``retried``, ``failed``, and ``p50``, ``p95``, ``p99`` in seconds);
     ``by_error_type`` and ``by_code`` of the items that failed, ``retried_by_code`` of what was tried again;
-    ``attempts``, ``retries``, ``parked``; ``duplicates``, ``degraded``; ``elapsed_seconds``, ``items_per_second``,
-    ``seconds_left`` (None when it cannot be told); ``breakers`` that are not closed or have failed, by name;
-    ``slowest_hosts``; ``waiting`` (items by what is parked); ``failed_items`` with ``url``, ``stage``, ``code``,
-    ``error``, ``hint`` and ``retry_count``; ``failed_items_left_out``; ``batch_id``.
+    ``attempts``, ``retries``, ``parked``; ``duplicates``, ``degraded``, ``truncated``; ``elapsed_seconds``,
+    ``items_per_second``, ``seconds_left`` (None when it cannot be told); ``breakers`` that are not closed or have
+    failed, by name; ``slowest_hosts``; ``waiting`` (items by what is parked); ``failed_items`` with ``url``, ``stage``,
+    ``code``, ``error``, ``hint`` and ``retry_count``; ``failed_items_left_out``; ``batch_id``.
 
     Args:
         values: The figures.
@@ -95,6 +95,8 @@ class StatusReport(dict[str, Any]):
         line = f"{self.get('total', 0):,} items: {counts}"
         if self.get("duplicates"):
             line += f" ({self['duplicates']:,} duplicates)"
+        if self.get("truncated"):
+            line += f" ({self['truncated']:,} with only the beginning of their text)"
         line += f"; {self.get('items_per_second', 0):,.1f} items/s in {_duration(self.get('elapsed_seconds'))}"
         if self.get("seconds_left") is not None:
             line += f", {_duration(self['seconds_left'])} left"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any
@@ -125,6 +126,7 @@ class Runner:
             self.fail(batch, item, classify(error))
             return None
         batch.figures.degraded += "degraded" in (item.result or ())
+        batch.figures.truncated += "truncated" in (item.result or ())
         item.error = item.code = item.hint = item.error_type = item.not_before = item.carry = None
         batch.move(item, ProcessingStatus.SUCCESS, self._now())
         return None
@@ -184,11 +186,8 @@ class Runner:
             carried.since = started
         try:
             limit = self._policies[stage].attempt_timeout
-            if limit is None:
+            async with nullcontext() if limit is None else timeout(limit):
                 following = await self._stages[stage](item, carried)
-            else:
-                async with timeout(limit):
-                    following = await self._stages[stage](item, carried)
         except TooSoonError:  # the site was not asked: all is as before
             if breaker is not None:
                 breaker.withdraw(ticket)  # type: ignore[arg-type]  # as below

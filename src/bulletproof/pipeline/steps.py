@@ -58,6 +58,8 @@ class Steps:
             score = await self._parts.borne(self._call, self._owner.analyze_sentiment, carried.value)
         else:
             score = await self._owner.analyze_sentiment(carried.value or "")
+            if carried.size > (most := self._parts.settings.max_text_chars):
+                carried.known["analyzed_chars"] = most
         known = about_score(score)
         language = known.get("language", "und")
         if language == "und":
