@@ -270,11 +270,11 @@ async def test_a_text_of_which_only_the_beginning_is_kept_is_said_to_be_cut(web:
 
 
 async def test_a_plain_batch_ends_complete_with_right_totals(web: Site, settings: Settings) -> None:
-    given = [web.url("/page/1"), web.url("/page/2"), web.url("/page/1"), web.url("/status/404"), "no url"]
+    given = [web.url("/page/1"), web.url("/page/2"), web.url("/page/1"), web.url("/status/404"), "no url", "no url"]
     async with AIProcessingPipeline(allow_hosts=[web.name], settings=settings) as pipeline:
         report = await pipeline.process_batch(given)
         made = await pipeline._parts.store.batch(report["batch_id"])
-    assert (made.status, made.given, made.total, made.duplicates) == ("complete", 5, 4, 1)
+    assert (made.status, made.given, made.total, made.duplicates) == ("complete", 6, 4, 2)
 
 
 async def test_what_waits_is_kept_within_bounds_by_holding_back_downloads(

@@ -326,7 +326,7 @@ class AIProcessingPipeline:
         async with self._open():
             await self.process_items(self._intake.items(urls, recall=self._may_recall), batch=batch)
             if batch.batch_id is not None:
-                await self._finish(batch.batch_id)
+                await self._finish(batch.batch_id, batch.figures.total)
         return self._ended(batch)
 
     async def resume(self, batch_id: str, *, chunks: Collection[int] | None = None) -> StatusReport:
@@ -446,9 +446,9 @@ class AIProcessingPipeline:
         self.logger.info("batch done: %s", str(report).partition("\n")[0])
         return report
 
-    async def _finish(self, batch_id: str) -> None:
+    async def _finish(self, batch_id: str, given: int = 0) -> None:
         try:
-            await self._parts.store.finish(batch_id)
+            await self._parts.store.finish(batch_id, given=given)
         except StoreError as error:
             self.logger.warning("batch %s is not marked as complete: %s", batch_id, classify(error).code)
 

@@ -348,8 +348,12 @@ class BatchStore(BatchUpkeep):
         await self.access.write("change a batch in", work)
         return await self.batch(batch_id)
 
-    async def finish(self, batch_id: str) -> bool:
+    async def finish(self, batch_id: str, *, given: int = 0) -> bool:
         """Mark a batch as complete if all its items are terminal and nobody paused or cancelled it.
+
+        Args:
+            batch_id: The batch.
+            given: URLs that it was made of, duplicates among them, where it was made before they were known.
 
         Returns:
             Whether it is complete.
@@ -365,7 +369,7 @@ class BatchStore(BatchUpkeep):
             values: dict[str, Any] = {"status": "complete", "updated_at": now, "finished_at": now}
             if not found.given:  # it was made empty, and its items came as they were saved
                 last, count = sa.func.coalesce(sa.func.max(batch_items.c.position) + 1, 0), sa.func.count()
-                for name, number in (("given", last), ("total", count)):
+                for name, number in (("given", sa.literal(given) if given else last), ("total", count)):
                     values[name] = sa.select(number).where(batch_items.c.batch == found.id).scalar_subquery()
             await connection.execute(change.values(values))
             return bool((await self._find(connection, batch_id)).status == "complete")
