@@ -16,7 +16,8 @@ from bulletproof.jobs import BatchJobs
 from bulletproof.jobs.executor import Executor, Handler
 from bulletproof.jobs.lease import leases_of
 from bulletproof.jobs.system import JobTables
-from bulletproof.pipeline import AIProcessingPipeline
+from bulletproof.pipeline import AIProcessingPipeline, ProcessingItem
+from bulletproof.resilience import RetryPolicy
 from bulletproof.settings import Settings
 from bulletproof.store import Batch, BatchStore, ResultStore
 from bulletproof.store.address import Address, parse_address
@@ -78,6 +79,10 @@ class Web:
         self.hits: Counter[str] = Counter()
         self.seconds = 0.0
         self.broken: dict[str, BaseException] = {}
+        self.analyzer_down: BaseException | None = None
+        self.store_down: BaseException | None = None
+        self.analyses = 0
+        self.policies: dict[str, RetryPolicy] | None = None
 
     def pipeline(self, store: BatchStore, settings: Settings) -> AIProcessingPipeline:
         web = self
@@ -94,9 +99,20 @@ class Web:
                 return content
 
             async def analyze_sentiment(self, text: str) -> float:
+                assert text.startswith("About ")
+                web.analyses += 1
+                if web.analyzer_down is not None:
+                    raise web.analyzer_down
                 return 0.5
 
-        return Canned(8, store=store, settings=settings)
+        class Picky(Canned):
+            async def store_result(self, item: ProcessingItem) -> bool:
+                if web.store_down is not None:
+                    raise web.store_down
+                return await super().store_result(item)
+
+        kind = Canned if web.store_down is None else Picky
+        return kind(8, store=store, settings=settings, retry_policies=web.policies)
 
 
 @pytest.fixture

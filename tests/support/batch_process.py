@@ -1,7 +1,7 @@
 """A process that works on batches with stages that cost nothing, for tests that kill it.
 
-``python batch_process.py DATA_DIR LOG [--url URL] [--seconds S] [--changed] [--concurrency N]``: every download is a
-line in LOG. It prints ``ready`` when it takes jobs. With ``--changed`` the code of the workflow is another.
+``python batch_process.py DATA_DIR LOG [--url URL] [--seconds S] [--changed] [--concurrency N] [--down FILE]``: every
+download is a line in LOG, and the analysis is down while FILE is there. It prints ``ready`` when it takes jobs. With ``--changed`` the code of the workflow is another.
 """
 
 import argparse
@@ -38,12 +38,14 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--down", type=Path)
     parser.add_argument("--drain", type=float, default=5.0)
     parser.add_argument("--changed", action="store_true")
     given = parser.parse_args()
     if given.changed:
         change_code()
 
+    from bulletproof.errors import ServiceUnavailableError
     from bulletproof.jobs import BatchJobs
     from bulletproof.jobs.worker import run_until_told
     from bulletproof.pipeline import AIProcessingPipeline
@@ -62,6 +64,8 @@ def main() -> None:
             return content
 
         async def analyze_sentiment(self, text: str) -> float:
+            if given.down is not None and given.down.exists():
+                raise ServiceUnavailableError("the analyzer is down")
             return 0.5
 
     async def work() -> None:

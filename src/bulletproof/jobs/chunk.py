@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from bulletproof.errors import NotFoundError, StoreError
+from bulletproof.errors import StoreError
 from bulletproof.jobs.options import retries_in
 from bulletproof.jobs.progress import Progress
 from bulletproof.pipeline import STAGES, AIProcessingPipeline, ProcessingItem, ProcessingStatus
@@ -77,10 +77,7 @@ async def work_on(
                     waiting_since = time.monotonic()
                 waits = waiting_since is not None and time.monotonic() - waiting_since >= _WAITING_SECONDS
         except asyncio.CancelledError:
-            await _end(processing)
-            with suppress(StoreError, NotFoundError, TimeoutError):
-                async with asyncio.timeout(_LAST_SECONDS):
-                    await shown.put_back()
+            await _last(processing, shown)
             raise
         finally:
             await _end(processing)
@@ -92,6 +89,21 @@ async def work_on(
 async def _end(processing: "asyncio.Future[None]") -> None:
     processing.cancel()
     await asyncio.gather(processing, return_exceptions=True)
+
+
+async def _last(processing: "asyncio.Future[None]", shown: "_Shown") -> None:
+    """Put items back in a task that was cancelled, and may be once more while it does so."""
+
+    async def do() -> None:
+        await _end(processing)
+        await shown.put_back()
+
+    doing, end = asyncio.ensure_future(do()), time.monotonic() + _LAST_SECONDS
+    while not doing.done() and time.monotonic() < end:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((doing,), timeout=_LAST_SECONDS)
+    doing.cancel()
+    await asyncio.gather(doing, return_exceptions=True)
 
 
 class _Shown:
