@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from bulletproof.errors import AIError, InputValidationError, NotFoundError
 from bulletproof.store import BatchStore, ItemRow, ResultStore
+from bulletproof.store.tables import batch_made
 
 
 @pytest.fixture
@@ -272,3 +274,67 @@ async def test_a_batch_of_any_size_is_counted_in_parts(batches: BatchStore, monk
     counts = await batches.counts(batch.id)
     assert (counts.by_status["success"], counts.by_status["pending"], counts.done) == (12, 18, 12)
     assert await batches.open_chunks(batch.id) == [1, 2]
+
+
+async def test_what_stages_made_is_kept_until_the_item_succeeds(batches: BatchStore) -> None:
+    batch = await batches.create(urls(3))
+    rows = await batches.items(batch.id)
+    text = {"stage": "analyze", "text": "Grüße \ud800 and \0" * 1000, "known": {"title": None, "bytes": 7}}
+    for row in rows[:2]:
+        row.made = text
+    await batches.save(batch.id, [ended(row, "failed", stage="analyze", code="x") for row in rows[:2]])
+    (first, second, third) = await batches.made(batch.id, rows)
+    assert first == second == text | {"text": "Grüße ? and \ufffd" * 1000}
+    assert third is None
+    assert await batches.retry_failed(batch.id) == 2
+    assert [row.stage for row in await batches.items(batch.id)] == ["analyze", "analyze", "download"]
+    again = await batches.chunk_items(batch.id, 0)
+    assert await batches.made(batch.id, again) == [first, second, None]
+    await batches.save(batch.id, [ended(again[0], made={}), ended(again[1], "retrying", stage="store", made=None)])
+    assert await batches.made(batch.id, again) == [None, second, None]
+    again[1].made = {"stage": "store", "result": {"score": 1}}
+    await batches.save(batch.id, again[1:2])
+    assert (await batches.made(batch.id, again))[1] == {"stage": "store", "result": {"score": 1}}
+    await batches.delete(batch.id)
+
+    async def left(connection: Any) -> int:
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(batch_made)))
+
+    assert await batches.access.read("count in", left) == 0
+
+
+async def test_what_a_slow_writer_made_is_not_heard(batches: BatchStore) -> None:
+    batch = await batches.create(urls(1))
+    (slow,) = await batches.items(batch.id)
+    (quick,) = await batches.items(batch.id)
+    await batches.save(batch.id, [ended(quick, "failed", code="x", stage="analyze", made={"stage": "analyze", "n": 1})])
+    await batches.retry_failed(batch.id)
+    await batches.save(batch.id, [ended(slow, "failed", code="x", stage="store", made={"stage": "store"})])
+    await batches.save(batch.id, [ended(slow, made={})])
+    (row,) = await batches.items(batch.id)
+    assert (row.status, row.stage, await batches.made(batch.id, [row])) == (
+        "pending", "analyze", [{"stage": "analyze", "n": 1}]
+    )  # fmt: skip
+
+
+async def test_released_items_are_pending_and_others_stay(batches: BatchStore) -> None:
+    batch = await batches.create(urls(4))
+    items = await batches.items(batch.id)
+    states = ("in_progress", "retrying", "success")
+    await batches.save(batch.id, [ended(item, state) for item, state in zip(items, states, strict=False)])
+    await batches.release(batch.id)
+    assert [item.status for item in await batches.items(batch.id)] == ["pending", "retrying", "success", "pending"]
+
+
+async def test_figures_of_each_process_are_replaced_by_its_later_ones(batches: BatchStore, wall: Any) -> None:
+    batch = await batches.create(urls(1))
+    await batches.save_figures(batch.id, "one", {"n": 1})
+    await batches.save_figures(batch.id, "two", {"n": 5, "odd": "\ud800"})
+    wall.forward(seconds=3)
+    await batches.save_figures(batch.id, "one", {"n": 2})
+    wall.forward(seconds=1)
+    found = {source: (age, said) for source, age, said in await batches.figures(batch.id)}
+    assert found == {"one": (1.0, {"n": 2}), "two": (4.0, {"n": 5, "odd": "?"})}
+    await batches.delete(batch.id)
+    with pytest.raises(NotFoundError):
+        await batches.figures(batch.id)
