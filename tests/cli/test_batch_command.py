@@ -1,8 +1,10 @@
 """``bulletproof batch``: run, killed, run again; watched, steered, written out."""
 
+import asyncio
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bulletproof.cli.batch import _command
+from bulletproof.cli import batch as module
+from bulletproof.cli.batch import _command, _log
 
 
 @pytest.fixture
@@ -94,6 +97,37 @@ def test_the_command_to_go_on_with_repeats_what_matters() -> None:
         """bulletproof batch run 'my urls.txt' --key 'a week'"'"'s' --priority 2 --out r.csv"""
     )
     assert _command("run", "-x", {"--key": "-y", "--json": True}) == "bulletproof batch run --key=-y --json -- -x"
+
+
+def test_without_a_terminal_it_tells_how_it_goes_in_lines(command: Any, urls: Path, tmp_path: Path) -> None:
+    code, out, err = done(command("run", str(urls)))
+    assert code == 0
+    first, *_, last = [line for line in err.splitlines() if " done (" in line]
+    assert re.fullmatch(r"\d\d:\d\d:\d\dZ [0-9a-f]{32} (queued|running): [\d,]+ of 60 done \(.*", first)
+    assert re.search(r"complete: 60 of 60 done \(60 success\); [\d.]+/s", last)
+    assert "\x1b" not in err + out
+    code, out, err = done(command("run", str(urls), "--json", "--key", "quiet"))
+    assert (code, err) == (0, "")
+
+
+async def test_the_lines_go_on_while_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_LINE_SECONDS", 0.01)
+    report = {"batch_id": "b", "status": "running", "done": 1, "total": 3, "items_per_second": 0.5, "seconds_left": 64}
+    report |= {"success": 0, "failed": 1, "retrying": 2, "in_progress": 0, "pending": 0}
+    report |= {"by_code": {"not_found": 1}, "breakers": {"host:a": {"state": "open"}}}
+
+    async def reports() -> Any:
+        yield report
+        await asyncio.sleep(0.1)
+
+    await _log(reports(), False)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 4
+    assert lines[-1][10:] == (
+        "b running: 1 of 3 done (1 failed, 2 retrying); 0.5/s; 1:04 left; failed: not_found 1; breaker host:a open"
+    )
 
 
 def test_what_cannot_be_done_is_said(command: Any, urls: Path, tmp_path: Path) -> None:

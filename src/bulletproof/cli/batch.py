@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +34,8 @@ batch = typer.Typer(help="Process lists of URLs: download, extract, analyse, sto
 _OWNER = "local"  # as the service calls this machine where there are no keys
 _DRAIN_SECONDS = 5.0
 _INTERRUPTED = 130
-_SHOWN = 8
+_SHOWN, _SHOWN_HOSTS = 8, 3
+_LINE_SECONDS = 10.0
 _STYLES = {"success": "green", "failed": "red", "retrying": "yellow", "in_progress": "cyan", "pending": "dim"}
 
 
@@ -46,6 +48,16 @@ def _known(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in (".jsonl", ".csv"):
         raise typer.BadParameter(f"results are written as .jsonl or .csv, not as {path.name!r}")
     return path
+
+
+def _retries(text: str) -> str:
+    from bulletproof.jobs.options import retries_from
+
+    try:
+        retries_from(text)
+    except InputValidationError as error:
+        raise typer.BadParameter(f"{error.message}. {error.hint or ''}".rstrip()) from error
+    return text
 
 
 BatchId = Annotated[str, typer.Argument(help="Id of the batch, as 'batch run' and 'batch list' show it.")]
@@ -62,7 +74,9 @@ def run(
         str | None, typer.Option(help="Name of this run; another one processes the same list anew. [default: the file]")
     ] = None,
     priority: Annotated[int, typer.Option(min=1, max=10, help="1 goes before all others.")] = 5,
-    max_retries: Annotated[int, typer.Option(min=0, max=100, help="Of each item.")] = 3,
+    max_retries: Annotated[
+        str, typer.Option(help="Of each item, from 0 to 100; or by stage: download=5,analyze=2.", callback=_retries)
+    ] = "3",
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,6 +90,7 @@ def run(
 
     Exit code 0: all succeeded, 1: some failed, 130: interrupted.
     """
+    from bulletproof.jobs.options import retries_from
     from bulletproof.pipeline.source import pieces
 
     async def lines() -> AsyncIterator[str]:
@@ -95,7 +110,7 @@ def run(
                 lines(),
                 owner=_OWNER,
                 key=key or _key_of(urls),
-                options={"priority": priority, "max_retries": max_retries},
+                options={"priority": priority, "max_retries": retries_from(max_retries)},
             )
         except InputValidationError as error:
             if error.code != "conflict":
@@ -107,10 +122,10 @@ def run(
             ) from error
         if made.status == "paused":
             await jobs.resume(made.id)
-        return await _watch(jobs, made.id, out)
+        return await _watch(jobs, made.id, out, as_json)
 
     options: dict[str, object] = {"--key": key, "--priority": priority, "--max-retries": max_retries, "--out": out}
-    usual = {"--priority": 5, "--max-retries": 3}
+    usual = {"--priority": 5, "--max-retries": "3"}
     given = {name: value for name, value in options.items() if value != usual.get(name)}
     _end(_with_jobs(work), as_json, again=_command("run", urls, given | {"--json": as_json}))
 
@@ -125,7 +140,7 @@ def resume(batch_id: BatchId, out: Out = None, as_json: AsJson = False) -> None:
     async def work(jobs: "BatchJobs") -> dict[str, Any]:
         if (await jobs.store.batch(batch_id)).status == "paused":
             await jobs.resume(batch_id)
-        return await _watch(jobs, batch_id, out)
+        return await _watch(jobs, batch_id, out, as_json)
 
     _end(_with_jobs(work), as_json, again=_command("resume", batch_id, {"--out": out, "--json": as_json}))
 
@@ -144,7 +159,7 @@ def retry(
 
     async def work(jobs: "BatchJobs") -> dict[str, Any]:
         await jobs.retry(batch_id, codes=code)
-        return await _watch(jobs, batch_id, out)
+        return await _watch(jobs, batch_id, out, as_json)
 
     _end(_with_jobs(work), as_json, again=_command("resume", batch_id, {"--out": out, "--json": as_json}))
 
@@ -244,14 +259,54 @@ async def _jobs(working: bool) -> AsyncIterator["BatchJobs"]:
         await store.aclose()
 
 
-async def _watch(jobs: "BatchJobs", batch_id: str, out: Path | None) -> dict[str, Any]:
+async def _watch(jobs: "BatchJobs", batch_id: str, out: Path | None, quiet: bool) -> dict[str, Any]:
     console = Console(stderr=True)
-    with Live(console=console, transient=True, refresh_per_second=4, redirect_stdout=False) as live:
-        async for report in jobs.events(batch_id):
-            live.update(_picture(report))
+    if console.is_terminal:
+        with Live(console=console, transient=True, refresh_per_second=4, redirect_stdout=False) as live:
+            async for report in jobs.events(batch_id):
+                live.update(_picture(report))
+    else:
+        await _log(jobs.events(batch_id), quiet)
     if out is not None:
         await _export(jobs, batch_id, "csv" if out.suffix.lower() == ".csv" else "jsonl", out)
     return await jobs.status(batch_id)
+
+
+async def _log(reports: AsyncIterator[dict[str, Any]], quiet: bool) -> None:
+    """Tell of a batch in lines: at the beginning, every few seconds whatever happens, and at the end."""
+
+    def tell(report: dict[str, Any]) -> None:
+        if not quiet:
+            typer.echo(f"{datetime.now(UTC):%H:%M:%SZ} {_line(report)}", err=True)
+
+    async def tell_again() -> None:
+        while True:
+            await asyncio.sleep(_LINE_SECONDS)
+            tell(latest)
+
+    latest: dict[str, Any] = {}
+    telling: asyncio.Task[None] | None = None
+    try:
+        async for latest in reports:
+            if telling is None:
+                tell(latest)
+                telling = asyncio.create_task(tell_again())
+        if latest:
+            tell(latest)
+    finally:
+        if telling is not None:
+            telling.cancel()
+
+
+def _line(report: dict[str, Any]) -> str:
+    counts = ", ".join(f"{report[name]:,} {name}" for name in _STYLES if report[name])
+    parts = [f"{report['batch_id']} {report['status']}: {report['done']:,} of {report['total']:,} done ({counts})"]
+    parts += [f"{report['items_per_second']:,.1f}/s", _left(report["seconds_left"])]
+    if report["by_code"]:
+        some = sorted(report["by_code"].items(), key=lambda pair: -pair[1])[:_SHOWN]
+        parts.append("failed: " + ", ".join(f"{code} {number:,}" for code, number in some))
+    parts += [f"breaker {name} {one['state']}" for name, one in list(report["breakers"].items())[:_SHOWN]]
+    return "; ".join(filter(None, parts))
 
 
 async def _export(jobs: "BatchJobs", batch_id: str, form: str, out: Path | None) -> None:
@@ -279,6 +334,10 @@ def _picture(report: dict[str, Any]) -> RenderableType:
         if report[key]:
             some = sorted(report[key].items(), key=lambda pair: -pair[1])[:_SHOWN]
             lines.append(Text(f"{title}: " + ", ".join(f"{code} {number:,}" for code, number in some)))
+    if any(stage["attempts"] for stage in report["stages"].values()):
+        lines.append(_stages(report))
+    if slow := [f"{host['host']} {_took(host['mean_seconds'])}" for host in report["slowest_hosts"][:_SHOWN_HOSTS]]:
+        lines.append(Text("slowest hosts: " + ", ".join(slow), style="dim"))
     lines += [
         Text(f"breaker {name}: {breaker['state']}, {breaker['failures']:,} failures", style="yellow")
         for name, breaker in list(report["breakers"].items())[:_SHOWN]
@@ -294,6 +353,24 @@ def _picture(report: dict[str, Any]) -> RenderableType:
     for line in lines:
         grid.add_row(line)
     return grid
+
+
+def _stages(report: dict[str, Any]) -> Table:
+    table = Table("stage", box=None, header_style="dim", pad_edge=False)
+    for title in ("now", "tries", "ok", "again", "failed", "p50", "p95", "p99"):
+        table.add_column(title, justify="right")
+    for name, stage in report["stages"].items():
+        counts = (stage[key] for key in ("attempts", "succeeded", "retried", "failed"))
+        now = report["by_stage"].get(name, 0)
+        times = (_took(stage[share]) for share in ("p50", "p95", "p99"))
+        table.add_row(name, *(f"{number:,}" for number in (now, *counts)), *times)
+    return table
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _left(seconds: float | None) -> str:
