@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from nicegui import ui
-
 from bulletproof.dashboard.client import segment
-from bulletproof.dashboard.panels.panel import panel
+from bulletproof.dashboard.panels.panel import Operator, Sure, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
 from bulletproof.dashboard.wording import number, seconds, share
-from bulletproof.errors import AIError, classify
 
 _STATES = {
     "closed": ("Closed", "calls go through"),
@@ -28,14 +25,11 @@ class BreakersPanel:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         with panel("Circuit breakers", "breakers", css="wide"):
-            self._told = Tag("p", css="soft", role="status", aria_live="polite")
+            self._operator = Operator(watch, self.show)
             self._rows = Rows(Tag("ul", css="cards"), self._breaker, empty="No service is behind a breaker.")
-        with ui.dialog().props("aria-labelledby=sure") as self._dialog, Tag("div", css="dialog small"):
-            self._sure = Tag("h2", id="sure")
-            Tag("p", "Every call is refused at once until somebody resets the breaker.")
-            with Tag("div", css="buttons"):
-                Button("Refuse all calls", lambda: self._dialog.submit(True), css="danger")
-                Button("Cancel", lambda: self._dialog.submit(False), css="plain")
+        self._sure = Sure(
+            "sure", "Every call is refused at once until somebody resets the breaker.", "Refuse all calls"
+        )
 
     def show(self, picture: Picture) -> None:
         """Show the latest answers."""
@@ -51,7 +45,7 @@ class BreakersPanel:
         figures, error = Tag("p", css="soft"), Tag("p", css="message")
         with Tag("div", css="buttons"):
             force = Button("Force open", lambda: self._force(current["name"]), css="plain")
-            reset = Button("Reset", lambda: self._do(current["name"], "reset"), css="plain")
+            reset = Button("Reset", lambda: self._do(current["name"], "reset", "reset"), css="plain")
 
         def update(found: Any) -> None:
             current["name"] = found["name"]
@@ -75,23 +69,11 @@ class BreakersPanel:
         return update
 
     async def _force(self, name: str) -> None:
-        self._sure.say(f"Refuse all calls to {name}?")
-        if await self._dialog:
-            await self._do(name, "force-open")
+        if await self._sure.ask(f"Refuse all calls to {name}?"):
+            await self._do(name, "force-open", "all calls are refused now")
 
-    async def _do(self, name: str, action: str) -> None:
-        if not self._watch.session.alive:
-            return
-        try:
-            reply = await self._watch.api.post(f"/breakers/{segment(name)}/{action}", key=self._watch.session.key)
-        except AIError as error:
-            found = classify(error)
-            self._told.say(f"{name}: {found.details}. {found.hint}")
-            return
-        if reply.ok:
-            self._told.say(f"{name}: {'all calls are refused now' if action == 'force-open' else 'reset'}.")
-            await self._watch.look(at_once=True)
-            if self._watch.picture is not None:
-                self.show(self._watch.picture)
-        else:
-            self._told.say(f"{name}: {reply.body.get('details') or reply.body.get('error')}")
+    async def _do(self, name: str, action: str, done: str) -> None:
+        api, key = self._watch.api, self._watch.session.key
+        await self._operator.do(
+            name, lambda: api.post(f"/breakers/{segment(name)}/{action}", key=key), f"{name}: {done}."
+        )

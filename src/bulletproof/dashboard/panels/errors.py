@@ -6,11 +6,11 @@ from typing import Any
 from nicegui import ui
 
 from bulletproof.dashboard.client import segment
-from bulletproof.dashboard.panels.panel import Problem, panel
+from bulletproof.dashboard.panels.panel import Problem, pair, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
 from bulletproof.dashboard.wording import ago, chart, chart_in_words, number, times, type_name
-from bulletproof.errors import CODES, AIError, classify
+from bulletproof.errors import CODES, AIError
 
 _SAMPLES = 20
 
@@ -126,8 +126,7 @@ class _Samples:
                 f"/errors/{segment(fingerprint)}", key=self._watch.session.key, params={"samples": _SAMPLES}
             )
         except AIError as error:
-            found = classify(error)
-            self._problem.show({"error": found.title, **_fields(found)})
+            self._problem.show_error(error)
             return
         if reply.ok:
             self._tell({**row, **reply.body})
@@ -148,7 +147,7 @@ class _Samples:
 
     def _sample(self) -> Callable[[Any], None]:
         when, message = Tag("span", css="soft"), Tag("pre", css="message")
-        context = Rows(Tag("dl", css="context"), _pair, empty="", tag="div")
+        context = Rows(Tag("dl", css="context"), pair, empty="", tag="div")
 
         def update(sample: Any) -> None:
             at = sample.get("timestamp") or sample.get("last_seen")
@@ -163,23 +162,9 @@ class _Samples:
 _TIMES = (("first_seen", "first"), ("last_seen", "last"), ("since", "rising since"))
 
 
-def _pair() -> Callable[[Any], None]:
-    name, value = Tag("dt"), Tag("dd")
-
-    def update(item: Any) -> None:
-        name.say(item[0])
-        value.say(item[1])
-
-    return update
-
-
 def _samples(rows: list[Any]) -> list[tuple[int, Any]]:
     return list(enumerate(row for row in rows[:_SAMPLES] if isinstance(row, Mapping)))
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str]:
     return str(row.get("fingerprint")), str(row.get("service"))
-
-
-def _fields(found: Any) -> dict[str, str]:
-    return {"code": found.code, "details": found.details, "hint": found.hint, "error_type": str(found.error_type)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bulletproof.dashboard.panels.panel import panel
+from bulletproof.dashboard.panels.panel import pair, panel
 from bulletproof.dashboard.tags import Rows, Tag
 from bulletproof.dashboard.watch import Picture
 from bulletproof.dashboard.wording import number, seconds, share
@@ -22,7 +22,7 @@ class HealthPanel:
                 self._about = Tag("p", css="soft")
             self._reasons = Rows(Tag("ul", css="reasons"), self._reason, empty="Nothing to worry about.")
             self._components = Rows(Tag("ul", css="components"), self._component, empty="No details for this key.")
-            self._figures = Rows(Tag("dl", css="figures"), self._figure, empty="", tag="div")
+            self._figures = Rows(Tag("dl", css="figures"), pair, empty="", tag="div")
 
     def show(self, picture: Picture) -> None:
         """Show the latest answers."""
@@ -55,16 +55,6 @@ class HealthPanel:
             code.say(found.get("code") or found.get("name") or "")
             details.say(found.get("details") or "")
             hint.say(f"What to do: {found['hint']}" if found.get("hint") else "")
-
-        return update
-
-    @staticmethod
-    def _figure() -> Callable[[Any], None]:
-        name, value = Tag("dt"), Tag("dd")
-
-        def update(item: Any) -> None:
-            name.say(item[0])
-            value.say(item[1])
 
         return update
 

@@ -3,16 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from nicegui import ui
-
 from bulletproof.dashboard.client import segment
-from bulletproof.dashboard.panels.panel import Problem, panel
+from bulletproof.dashboard.panels.panel import Operator, Problem, Sure, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
 from bulletproof.dashboard.wording import ago, number, times
-from bulletproof.errors import AIError, classify
-
-_DONE = {"retry": "is run next, as soon as a process that knows its function looks", "drop": "was dropped"}
 
 
 class KeptPanel:
@@ -21,16 +16,11 @@ class KeptPanel:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         with panel("Kept calls", "kept"):
-            self._told = Tag("p", css="soft", role="status", aria_live="polite")
+            self._operator = Operator(watch, self.show)
             self._totals = Tag("p", css="soft")
             self._problem = Problem()
             self._rows = Rows(Tag("ul", css="list"), self._call, empty="No call waits to be run again.")
-        with ui.dialog().props("aria-labelledby=sure-drop") as self._dialog, Tag("div", css="dialog small"):
-            self._sure = Tag("h2", id="sure-drop")
-            Tag("p", "It is never run again, and cannot be brought back.")
-            with Tag("div", css="buttons"):
-                Button("Drop the call", lambda: self._dialog.submit(True), css="danger")
-                Button("Cancel", lambda: self._dialog.submit(False), css="plain")
+        self._sure = Sure("sure-drop", "It is never run again, and cannot be brought back.", "Drop the call")
 
     def show(self, picture: Picture) -> None:
         """Show the latest answers."""
@@ -50,7 +40,7 @@ class KeptPanel:
             name, state, code = Tag("strong", css="name"), Tag("span", css="chip"), Tag("code", css="code")
             told, error = Tag("span", css="told"), Tag("span", css="message")
         with Tag("div", css="buttons"):
-            retry = Button("Retry", lambda: self._do(current["id"], "retry"), css="plain")
+            retry = Button("Retry", lambda: self._retry(current["id"]), css="plain")
             drop = Button("Drop", lambda: self._drop(current["id"], current["name"]), css="plain")
 
         def update(call: Any) -> None:
@@ -66,22 +56,12 @@ class KeptPanel:
 
         return update
 
-    async def _drop(self, kept_id: str, name: str) -> None:
-        self._sure.say(f"Drop this call of {name}?")
-        if await self._dialog:
-            await self._do(kept_id, "drop")
+    async def _retry(self, kept_id: str) -> None:
+        api, path, key = self._watch.api, f"/kept/{segment(kept_id)}/retry", self._watch.session.key
+        done = f"{kept_id} is run next, as soon as a process that knows its function looks."
+        await self._operator.do(kept_id, lambda: api.post(path, key=key), done)
 
-    async def _do(self, kept_id: str, action: str) -> None:
-        if not self._watch.session.alive:
-            return
+    async def _drop(self, kept_id: str, name: str) -> None:
         api, path, key = self._watch.api, f"/kept/{segment(kept_id)}", self._watch.session.key
-        try:
-            reply = await (api.post(f"{path}/retry", key=key) if action == "retry" else api.delete(path, key=key))
-        except AIError as error:
-            found = classify(error)
-            self._told.say(f"{kept_id}: {found.details}. {found.hint}")
-            return
-        self._told.say(f"{kept_id} {_DONE[action]}." if reply.ok else f"{kept_id}: {reply.body.get('details')}")
-        await self._watch.look(at_once=True)
-        if self._watch.picture is not None:
-            self.show(self._watch.picture)
+        if await self._sure.ask(f"Drop this call of {name}?"):
+            await self._operator.do(kept_id, lambda: api.delete(path, key=key), f"{kept_id} was dropped.")

@@ -13,7 +13,7 @@ from bulletproof.dashboard.panels.panel import Problem, panel
 from bulletproof.dashboard.tags import Rows, Tag
 from bulletproof.dashboard.watch import Watch
 from bulletproof.dashboard.wording import number, seconds, share
-from bulletproof.errors import AIError, classify
+from bulletproof.errors import AIError
 
 _FIRST = 5
 _TICK = 0.5
@@ -83,8 +83,7 @@ class UploadPanel:
         try:
             reply = await self._process(event.file)
         except AIError as error:
-            found = classify(error)
-            self._problem.show({"error": found.title, "code": found.code, "details": found.details, "hint": found.hint})
+            self._problem.show_error(error)
         else:
             self._show(event.file.name, reply)
         finally:
