@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from bulletproof.errors.codes import CODES, ErrorType
 from bulletproof.errors.headers import parse_retry_after
 from bulletproof.errors.reading import read, text_of
-from bulletproof.errors.registry import Verdict
+from bulletproof.errors.registry import Verdict, phrases
 
 STATUS_ATTRIBUTES = frozenset({"status_code", "http_status", "status", "code", "http_code", "response", "raw_response"})
 COUNTED_4XX = frozenset({408, 409, 425, 429})
@@ -20,45 +20,26 @@ _BY_STATUS = {
 _NEVER_BETTER = frozenset({501, 505, 506, 508, 510, 511})
 _BODY_LIMIT = 65_536
 
-
-def _any_of(phrases: str) -> re.Pattern[str]:
-    return re.compile("|".join(line.strip() for line in phrases.strip().splitlines()), re.IGNORECASE)
-
-
-_WORDING = (
-    (
-        _any_of("""
-            context[_ ](?:length|window)|maximum context|prompt is too long|input is too long|too many tokens
-            exceeds? the (?:maximum|max)(?: number of)? (?:input )?tokens|string_above_max_length
-            token count .{0,40}exceeds|reduce the length
-        """),
-        "context_length_exceeded",
-    ),
-    (
-        _any_of("""
-            content[_ ](?:filter|policy|management policy)|responsible ?ai|moderation[_ ]blocked|content_moderation
-            safety system|prohibited_content|blocked (?:due to|by) safety
-        """),
-        "content_filtered",
-    ),
-    (
-        _any_of("""
-            insufficient[_ ](?:quota|credits?|balance|funds)|billing_(?:hard_limit|error|not_active)|credit balance
-            exceeded your current quota|requests?perday|billing (?:account|limit)|out of credits
-            exceeded your monthly|access_terminated
-        """),
-        "quota_exhausted",
-    ),
-    (
-        _any_of("""
-            invalid[_ ]api[_ ]key|incorrect api key|authentication_error|api key not valid|permission_error
-            unauthenticated|invalid x-api-key
-        """),
-        "auth_failed",
-    ),
-    (_any_of("rate[_ -]?limit|too many requests|throttl"), "rate_limited"),
-    (_any_of("overloaded"), "service_unavailable"),
-)
+_WORDING = phrases(r"""
+context_length_exceeded:
+    context[_ ](?:length|window)|maximum context|prompt is too long|input is too long|too many tokens
+    exceeds? the (?:maximum|max)(?: number of)? (?:input )?tokens|string_above_max_length
+    token count .{0,40}exceeds|reduce the length
+content_filtered:
+    content[_ ](?:filter|policy|management policy)|responsible ?ai|moderation[_ ]blocked|content_moderation
+    safety system|prohibited_content|blocked (?:due to|by) safety
+quota_exhausted:
+    insufficient[_ ](?:quota|credits?|balance|funds)|billing_(?:hard_limit|error|not_active)|credit balance
+    exceeded your current quota|requests?perday|billing (?:account|limit)|out of credits
+    exceeded your monthly|access_terminated
+auth_failed:
+    invalid[_ ]api[_ ]key|incorrect api key|authentication_error|api key not valid|permission_error
+    unauthenticated|invalid x-api-key
+rate_limited:
+    rate[_ -]?limit|too many requests|throttl
+service_unavailable:
+    overloaded
+""")
 # Which wordings may change what a status says: a 401 stays a 401 whatever its text.
 _OPEN_TO_WORDING = {
     400: {"context_length_exceeded", "content_filtered", "quota_exhausted", "auth_failed", "rate_limited"},
@@ -181,7 +162,7 @@ def verdict_of(status: int, body: Body, text: str = "") -> Verdict:
 @lru_cache(maxsize=1024)
 def wording(text: str) -> str | None:
     """Return the code that a service's words stand for, or None."""
-    return next((code for pattern, code in _WORDING if pattern.search(text)), None)
+    return next((verdict.code for pattern, verdict in _WORDING if pattern.search(text)), None)
 
 
 def body_of(error: BaseException) -> Body:

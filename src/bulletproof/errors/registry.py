@@ -5,6 +5,7 @@ a rule with a longer module path goes before one with a shorter. So no library i
 class that moves to another module of its library is still known.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeVar
 
@@ -100,6 +101,32 @@ def register(
 def final(code: str) -> Verdict:
     """Return the verdict that has this code and is not worth another try."""
     return Verdict(code, retryable=False)
+
+
+def read_verdict(text: str) -> Verdict:
+    """Return the verdict that a table states as ``code, mark ... = details``; ``rules/known.txt`` says which marks."""
+    head, _, details = text.partition(" = ")
+    code, *marks = head.split(", ")
+    return checked(
+        Verdict(
+            code,
+            retryable=False if "final" in marks else None,
+            details=details or None,
+            counts=False if "neutral" in marks else None,
+            defer="cause" if "cause" in marks else "context" if "context" in marks else "no",
+        )
+    )
+
+
+def phrases(table: str) -> tuple[tuple[re.Pattern[str], Verdict], ...]:
+    """Read a table of verdicts; what is indented below each are regular expressions for the words that stand for it."""
+    found: list[tuple[list[str], Verdict]] = []
+    for line in table.splitlines():
+        if line.startswith(" "):
+            found[-1][0].append(line.strip())
+        elif line and not line.startswith("#"):
+            found.append(([], read_verdict(line.removesuffix(":"))))
+    return tuple((re.compile("|".join(words), re.IGNORECASE), verdict) for words, verdict in found)
 
 
 def rule(*names: str) -> Callable[[J], J]:

@@ -1,7 +1,7 @@
 """Rules for parsers, tables, arrays and images: what comes in."""
 
 from bulletproof.errors.reading import text_of
-from bulletproof.errors.registry import Verdict, register, rule
+from bulletproof.errors.registry import Verdict, rule
 from bulletproof.errors.text import without_values
 
 
@@ -15,7 +15,6 @@ def _quoting(code: str, names: str) -> None:
 
 _quoting("invalid_json", "ijson.JSONError ijson.UnexpectedSymbol")
 _quoting("invalid_input", "jsonschema.ValidationError polars.ComputeError polars.SchemaError")
-register(Verdict("internal_error", details="a query failed", defer="cause"), "pandas.DatabaseError")
 
 
 @rule("pyarrow.ArrowInvalid")

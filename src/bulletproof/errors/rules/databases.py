@@ -6,7 +6,7 @@ Their texts quote statements, parameters and rows, so what is shown leaves out e
 import re
 
 from bulletproof.errors.reading import mro_of, read, text_of
-from bulletproof.errors.registry import Verdict, final, rule
+from bulletproof.errors.registry import Verdict, final, phrases, rule
 from bulletproof.errors.text import without_values
 
 _DRIVER_IN_TEXT = re.compile(r"^\(([\w.]+)\)\s*")
@@ -21,20 +21,25 @@ _STATES = {
 _BY_STATE = {state: Verdict(code) for code, states in _STATES.items() for state in states.split()} | {
     state: final("database_unavailable") for state in ("28", "3D", "42501")
 }
-_SQLITE = (
-    (re.compile(r"(?:database|table).* is locked|schema has changed|busy"), Verdict("database_unavailable")),
-    (re.compile(r"unable to open database"), final("database_unavailable")),
-    (re.compile(r"database or disk is full"), Verdict("disk_full")),
-    (re.compile(r"disk i/o error|malformed|not a database"), Verdict("io_error")),
-    (re.compile(r"readonly database"), Verdict("misconfigured")),
-    (re.compile(r"out of memory"), Verdict("out_of_memory")),
-)
+_SQLITE = phrases("""
+database_unavailable:
+    (?:database|table).* is locked|schema has changed|busy
+database_unavailable, final:
+    unable to open database
+disk_full:
+    database or disk is full
+io_error:
+    disk i/o error|malformed|not a database
+misconfigured:
+    readonly database
+out_of_memory:
+    out of memory
+""")
 
 
 def by_sqlite_words(text: str) -> Verdict | None:
     """Say what SQLite means, whose errors carry little but words: https://www.sqlite.org/rescode.html."""
-    lower = text[:400].lower()
-    return next((verdict for pattern, verdict in _SQLITE if pattern.search(lower)), None)
+    return next((verdict for pattern, verdict in _SQLITE if pattern.search(text[:400])), None)
 
 
 @rule("sqlite3.Error", "aiosqlite.Error")

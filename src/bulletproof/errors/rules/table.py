@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bulletproof.errors.registry import Verdict, register
+from bulletproof.errors.registry import read_verdict, register
 from bulletproof.errors.rules.wording import worded
 
 _TABLE = Path(__file__).with_name("known.txt")
@@ -15,18 +15,12 @@ def _register_all(table: str) -> None:
         if line.startswith("["):
             packages = [f"{package}." for package in line.strip("[]").split()] or [""]
         elif names and not line.startswith("#"):
-            code, *marks = head.split(", ")
             register(
-                Verdict(
-                    code,
-                    retryable=False if "final" in marks else None,
-                    counts=False if "neutral" in marks else None,
-                    defer="cause" if "cause" in marks else "context" if "context" in marks else "no",
-                ),
+                read_verdict(head),
                 " ".join(package + name for package in packages for name in names.split()),
-                remote="status" in marks,
-                network="network" in marks,
-                wording=worded if "worded" in marks else None,
+                remote=", status" in head,
+                network=", network" in head,
+                wording=worded if ", worded" in head else None,
             )
 
 

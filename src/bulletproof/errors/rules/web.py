@@ -5,14 +5,7 @@ from typing import Any
 
 from bulletproof.errors.http import COUNTED_4XX
 from bulletproof.errors.reading import read
-from bulletproof.errors.registry import Verdict, register, rule
-
-_LEFT = Verdict("cancelled", counts=False, details="the client went away")
-register(
-    _LEFT,
-    """starlette.ClientDisconnect starlette.WebSocketDisconnect starlette.WebSocketDisconnected
-    uvicorn.ClientDisconnected aiohttp.web_runner.GracefulExit""",
-)
+from bulletproof.errors.registry import Verdict, rule
 
 # What a status means that we answer with ourselves: the table of the service's own errors.
 _STATUS = {
