@@ -1,4 +1,5 @@
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from bulletproof.errors import InputValidationError, NotFoundError, ServiceUnavailableError, StoreError
 from bulletproof.jobs import BatchJobs
 from bulletproof.jobs.engine import _job
+from bulletproof.jobs.options import retries_from
+from bulletproof.jobs.progress import Progress
 from bulletproof.store.address import Address, parse_address
 
 
@@ -61,6 +64,73 @@ async def test_the_status_names_what_failed_and_why(jobs_of: Any, web: Any) -> N
     assert (first["url"], first["stage"], first["code"]) == ("no url 0", "download", "invalid_input")
     assert first["error"]
     assert first["hint"]
+
+
+async def test_the_status_says_what_the_stages_took(jobs_of: Any, web: Any) -> None:
+    web.seconds = 0.05
+    bad = urls(1)[0]
+    web.broken = {bad: NotFoundError("gone")}
+    jobs = await jobs_of()
+    batch = await jobs.submit([*urls(20), "https://b.example.com/"])
+    await complete(jobs, batch.id)
+    report = await jobs.status(batch.id)
+    download = report["stages"]["download"]
+    assert {name: download[name] for name in ("attempts", "succeeded", "retried", "failed")} == {
+        "attempts": 21, "succeeded": 20, "retried": 0, "failed": 1
+    }  # fmt: skip
+    assert 0.04 < download["p50"] <= download["p95"] <= download["p99"] < 5
+    assert report["stages"]["store"]["succeeded"] == 20
+    assert {host["host"]: host["downloads"] for host in report["slowest_hosts"]} == {
+        "a.example.com": 20, "b.example.com": 1
+    }  # fmt: skip
+    # Whoever asks in another process, or later, learns the same.
+    later = await jobs_of(begin=False)
+    told = await later.status(batch.id)
+    assert (told["stages"], told["slowest_hosts"]) == (report["stages"], report["slowest_hosts"])
+
+
+async def test_the_status_adds_up_all_workers_with_their_breakers(
+    jobs_of: Any, processes: Any, until: Any, tmp_path: Path
+) -> None:
+    watcher = await jobs_of(begin=False, concurrency=0, chunk=10)
+    (tmp_path / "down").touch()
+    processes(2, down=tmp_path / "down", seconds=0.05)
+    batch = await watcher.submit(urls(80), options={"max_retries": 100})
+
+    async def both_seen() -> bool:
+        report = await watcher.status(batch.id)
+        return report["workers"] == 2 and report["breakers"].get("analyze", {}).get("state") == "open"
+
+    await until(both_seen, 40)
+    (tmp_path / "down").unlink()
+    await complete(watcher, batch.id)
+
+    async def all_counted() -> bool:
+        report = await watcher.status(batch.id)
+        assert report["success"] == 80
+        assert report["retries"] == report["stages"]["analyze"]["retried"] > 0
+        return bool(report["stages"]["download"]["attempts"] == report["stages"]["store"]["succeeded"] == 80)
+
+    await until(all_counted)
+
+
+async def test_the_status_of_a_batch_that_many_processes_worked_on_is_told_quickly(jobs_of: Any) -> None:
+    jobs = await jobs_of(begin=False)
+    batch = await jobs.submit(urls(1))
+    clock = iter(range(10**6)).__next__
+    for _ in range(200):
+        progress = Progress(jobs.store, dict, clock=clock)
+        with progress.part(batch.id) as part:
+            for number in range(400):
+                part.figures.answered(f"host{number}.example.com", number / 100)
+                part.figures.stages["download"].times.add(number / 100)
+                part.figures.stages["download"].attempts += 1
+            await progress.save(part, at_end=True)
+    began = time.perf_counter()
+    report = await jobs.progress.report(batch.id)
+    assert time.perf_counter() - began < 0.5
+    assert report["attempts"] == 200 * 400
+    assert report["slowest_hosts"][0]["host"] == "host399.example.com"
 
 
 async def test_a_page_is_one_item_however_its_address_is_spelt(jobs_of: Any, web: Any) -> None:
@@ -221,12 +291,28 @@ async def test_events_end_when_the_process_is_told_to_stop(jobs_of: Any, web: An
 
 
 @pytest.mark.parametrize(
-    "options", [{"priority": 0}, {"priority": 11}, {"priority": True}, {"max_retries": -1}, {"colour": 1}]
+    ("options", "said"),
+    [
+        ({"priority": 0}, "priority must be"),
+        ({"priority": 11}, "priority must be"),
+        ({"priority": True}, "priority must be"),
+        ({"max_retries": -1}, "max_retries must be"),
+        ({"max_retries": {"fetch": 1}}, "there is no stage 'fetch'"),
+        ({"max_retries": {"download": 101}}, "max_retries of download must be"),
+        ({"max_retries": {"analyze": "2"}}, "max_retries of analyze must be"),
+        ({"colour": 1}, "unknown option 'colour'"),
+    ],
 )
-async def test_options_that_make_no_sense_are_refused(jobs_of: Any, options: Any) -> None:
+async def test_options_that_make_no_sense_are_refused(jobs_of: Any, options: Any, said: str) -> None:
     jobs = await jobs_of(begin=False)
-    with pytest.raises(InputValidationError):
+    with pytest.raises(InputValidationError, match=said):
         await jobs.submit(urls(1), options=options)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "101", "download", "download=", "fetch=1", "download=1;analyze=2"])
+def test_retries_that_cannot_be_read_are_refused(text: str) -> None:
+    with pytest.raises(InputValidationError, match="max_retries"):
+        retries_from(text)
 
 
 async def test_batches_of_others_are_not_there(jobs_of: Any) -> None:

@@ -143,6 +143,43 @@ async def test_a_list_comes_as_text_and_as_a_file(client: httpx.AsyncClient, web
     assert (plain.json()["total"], form.json()["total"]) == (2, 2)
 
 
+async def test_retries_are_set_by_stage_in_whatever_form_the_list_comes(client: httpx.AsyncClient, web: Any) -> None:
+    url, by_stage = web.url("/page/1"), {"download": 5, "analyze": 2}
+    wanted = {"priority": 2, "max_retries": by_stage}
+    asked = {"priority": "2", "max_retries": "download=5,analyze=2"}
+    text = {"content": url, "headers": {"Content-Type": "text/plain"}}
+    made = [
+        await client.post("/batches", json={"urls": [url], **wanted}),
+        await client.post("/batches", json={"urls": [url], "max_retries": by_stage}, params={"priority": "2"}),
+        await client.post("/batches", **text, params=asked),
+        await client.post("/batches", files={"file": ("urls.txt", url)}, data=asked),
+    ]
+    for response in made:
+        assert response.status_code == 202, response.text
+        assert response.json()["options"] == wanted
+    refused = [
+        await client.post("/batches", json={"urls": [url], "max_retries": {"fetch": 1}}),
+        await client.post("/batches", **text, params={"max_retries": "fetch=1"}),
+        await client.post("/batches", files={"file": ("urls.txt", url)}, data={"max_retries": "many"}),
+        await client.post("/batches", files={"file": ("urls.txt", url)}, data={"priority": "9" * 5000}),
+        await client.post("/batches", files={"file": ("urls.txt", url)}, data={"retries": "1"}),
+    ]
+    for response in refused:
+        assert response.status_code == 422, response.text
+        assert response.json()["hint"]
+
+
+async def test_the_report_says_what_the_stages_took_and_which_hosts_are_slow(
+    client: httpx.AsyncClient, web: Any
+) -> None:
+    made = await make(client, [web.url(f"/page/{number}") for number in range(6)])
+    report = await ended(client, made["batch_id"])
+    assert report["stages"]["download"]["attempts"] == report["stages"]["store"]["succeeded"] == 6
+    assert all(0 < report["stages"][stage]["p50"] <= report["stages"][stage]["p99"] for stage in report["stages"])
+    (host,) = report["slowest_hosts"]
+    assert host["downloads"] == 6
+
+
 async def test_each_key_sees_its_own_batches(settings: Settings, client_of: Clients, web: Any) -> None:
     settings.api_keys = (SecretStr("alice"), SecretStr("bob"))
     app = create_app(settings)

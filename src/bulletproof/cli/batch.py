@@ -50,16 +50,6 @@ def _known(path: Path | None) -> Path | None:
     return path
 
 
-def _retries(text: str) -> str:
-    from bulletproof.jobs.options import retries_from
-
-    try:
-        retries_from(text)
-    except InputValidationError as error:
-        raise typer.BadParameter(f"{error.message}. {error.hint or ''}".rstrip()) from error
-    return text
-
-
 BatchId = Annotated[str, typer.Argument(help="Id of the batch, as 'batch run' and 'batch list' show it.")]
 Out = Annotated[
     Path | None, typer.Option(help="Write the results here when it is done (.jsonl or .csv).", callback=_known)
@@ -75,7 +65,7 @@ def run(
     ] = None,
     priority: Annotated[int, typer.Option(min=1, max=10, help="1 goes before all others.")] = 5,
     max_retries: Annotated[
-        str, typer.Option(help="Of each item, from 0 to 100; or by stage: download=5,analyze=2.", callback=_retries)
+        str, typer.Option(help="Of each item, from 0 to 100; or by stage: download=5,analyze=2.")
     ] = "3",
     out: Out = None,
     as_json: AsJson = False,
@@ -92,6 +82,8 @@ def run(
     """
     from bulletproof.jobs.options import retries_from
     from bulletproof.pipeline.source import pieces
+
+    retries = retries_from(max_retries)
 
     async def lines() -> AsyncIterator[str]:
         found = False
@@ -110,7 +102,7 @@ def run(
                 lines(),
                 owner=_OWNER,
                 key=key or _key_of(urls),
-                options={"priority": priority, "max_retries": retries_from(max_retries)},
+                options={"priority": priority, "max_retries": retries},
             )
         except InputValidationError as error:
             if error.code != "conflict":

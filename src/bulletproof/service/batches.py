@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["batches"])
 
-_FIELDS = ("urls", "priority", "max_retries")
+_OPTIONS = ("priority", "max_retries")
+_NUMBER = "(100|[1-9]?[0-9])"
+_STAGE = f"(download|extract|analyze|store)={_NUMBER}"
+_RETRIES: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 100}
 _KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
 _HEARTBEAT_SECONDS = 15.0
 _EVENT_STREAM = "text/event-stream"
@@ -37,7 +40,17 @@ _BODY = {
                 "properties": {
                     "urls": {"type": "array", "minItems": 1, "items": {"type": "string"}},
                     "priority": {"type": "integer", "minimum": 1, "maximum": 10, "description": "1 goes first."},
-                    "max_retries": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Of each item."},
+                    "max_retries": {
+                        "description": "Of each item, for all stages together, or by stage; 3 where nothing is said.",
+                        "anyOf": [
+                            _RETRIES,
+                            {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "properties": dict.fromkeys(("download", "extract", "analyze", "store"), _RETRIES),
+                            },
+                        ],
+                    },
                 },
             },
             "example": {"urls": ["https://example.com/article1", "https://example.com/article2"]},
@@ -49,7 +62,11 @@ _BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "One URL a line."}},
+                "properties": {
+                    "file": {"type": "string", "format": "binary", "description": "One URL a line."},
+                    "priority": {"type": "string", "pattern": "^([1-9]|10)$"},
+                    "max_retries": {"type": "string", "pattern": f"^({_NUMBER}|{_STAGE}(,{_STAGE})*)$"},
+                },
             }
         },
     },
@@ -71,10 +88,18 @@ BatchId = Annotated[str, Path(max_length=64, description="As the answer of POST 
     summary="Process URLs",
     openapi_extra={"requestBody": _BODY, "parameters": [_KEY_HEADER]},
 )
-async def post_batch(request: Request) -> Response:
+async def post_batch(
+    request: Request,
+    priority: Annotated[int | None, Query(ge=1, le=10, description="1 goes first; for lists of plain text.")] = None,
+    max_retries: Annotated[
+        str | None,
+        Query(pattern=f"^({_NUMBER}|{_STAGE}(,{_STAGE})*)$", description="Likewise: 5, or download=5,analyze=2."),
+    ] = None,
+) -> Response:
     """Take URLs to be downloaded, extracted, analysed and stored; answer at once with the place to look.
 
-    From then on the batch is safe: it is worked on until every item has its outcome, whatever process dies.
+    From then on the batch is safe: it is worked on until every item has its outcome, whatever process dies. What the
+    body says of an option counts more than what the address says.
     """
     jobs, owner = jobs_of(request), request.state.caller.name
     key = request.headers.get("idempotency-key")
@@ -84,7 +109,7 @@ async def post_batch(request: Request) -> Response:
             code="invalid_request",
             hint="Use at most 200 printable ASCII characters.",
         )
-    given = await _given(request)
+    given = _read({"priority": priority, "max_retries": max_retries}) | await _given(request)
     urls = given.pop("urls")
     batch = await jobs.submit(urls, owner=owner, key=key, options=given)
     meter: Meter = services_of(request).meter
@@ -110,7 +135,7 @@ async def get_batches(
 
 @router.get("/batches/{batch_id}", response_model=BatchReport, summary="How a batch stands")
 async def get_batch(request: Request, batch_id: BatchId) -> Response:
-    """Return counts by status, stage and code, the pace, and the time left."""
+    """Return counts by status, stage, type and code, what the stages took, breakers, the pace, and the time left."""
     return _told(request, await jobs_of(request).status(batch_id, owner=request.state.caller.name))
 
 
@@ -265,7 +290,12 @@ async def _given(request: Request) -> dict[str, Any]:
                     code="missing_field",
                     hint="curl -F file=@urls.txt .../batches",
                 )
-            return {"urls": _lines(await files[0].read())}
+            unknown = sorted(form.keys() - {"file", *_OPTIONS})
+            if unknown:
+                raise InputValidationError(
+                    f"unknown form field {unknown[0]!r:.60}", hint=f"The fields are file, {', '.join(_OPTIONS)}."
+                )
+            return _read({name: form.get(name) for name in _OPTIONS}) | {"urls": _lines(await files[0].read())}
     if kind == "text/plain":
         return {"urls": _lines(await request.body())}
     if kind != "application/json":
@@ -274,7 +304,19 @@ async def _given(request: Request) -> dict[str, Any]:
             code="unsupported_format",
             hint='Send JSON ({"urls": [...]}), text/plain with one URL a line, or such a file in a form.',
         )
-    return _checked(await json_object(request, _FIELDS))
+    return _checked(await json_object(request, ("urls", *_OPTIONS)))
+
+
+def _read(texts: dict[str, Any]) -> dict[str, Any]:
+    """Read options from texts; those that are not there are left out."""
+    from bulletproof.jobs.options import checked, retries_from
+
+    found: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    if "max_retries" in found:
+        found["max_retries"] = retries_from(str(found["max_retries"]))
+    if isinstance(given := found.get("priority"), str):
+        found["priority"] = int(given) if given.isdecimal() and len(given) < 4 else given
+    return checked(found)
 
 
 def _checked(found: dict[str, Any]) -> dict[str, Any]:

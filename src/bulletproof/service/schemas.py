@@ -103,6 +103,18 @@ class ResultsPage(BaseModel):
     next: str | None
 
 
+class StageReport(BaseModel):
+    """One stage of a batch: tries, how they ended, and how many seconds they took."""
+
+    attempts: int
+    succeeded: int
+    retried: int
+    failed: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
 class BatchReport(BaseModel):
     """How a batch of URLs stands."""
 
@@ -121,9 +133,17 @@ class BatchReport(BaseModel):
         description="Items that are not successful, by the stage they are in or failed at."
     )
     by_code: dict[str, int] = Field(description="Failed items by error code.")
-    items_per_second: float
+    by_error_type: dict[str, int] = Field({}, description="Failed items by type of error.")
+    retrying_by_code: dict[str, int] = Field({}, description="Items that wait for another try, by why.")
+    stages: dict[str, StageReport] = Field({}, description="What was measured of each stage.")
+    slowest_hosts: list[dict[str, Any]] = Field([], description="Each with host, downloads and mean_seconds.")
+    breakers: dict[str, dict[str, Any]] = Field(
+        {}, description="Of all workers that were on it lately: those that are not closed, or have failed."
+    )
+    workers: int = Field(0, description="Processes that were on it lately.")
+    items_per_second: float = Field(description="Of late while it is worked on, else since it was made.")
     seconds_left: float | None
-    attempts: int | None = Field(None, description="Tries of all items and stages; null above 100,000 items.")
+    attempts: int | None = Field(None, description="Tries of all items and stages; as measured above 100,000 items.")
     failed_items: list[dict[str, Any]] = Field(
         [], description="The first 20 that failed: url, stage, code, error, hint, attempts."
     )
