@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -83,11 +84,18 @@ class ModelCatalog:
     """What ``ModelRegistry`` reads from; see there."""
 
     def __init__(
-        self, folder: Path, *, bundled: bool = True, default: str = "iris", clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        *,
+        bundled: bool = True,
+        default: str = "iris",
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.folder = folder
         self.default = default
         self._clock = clock
+        self._now = now
         self._roots: tuple[Path, ...] = (folder, _BUNDLED) if bundled else (folder,)
         self._manifests: dict[tuple[str, str | None], _Known[Manifest]] = {}
         self._rollouts: dict[str, _Known[Rollout]] = {}

@@ -95,9 +95,9 @@ def read_version(root: Path, name: str, version: str) -> Manifest:
     folder = root / name / version
     _inside(root, folder / MANIFEST_FILE)
     manifest = read_json(folder / MANIFEST_FILE, Manifest, "Correct the manifest, or remove the version.")
-    if (manifest.name, manifest.version) != (name, version):
+    if manifest.key != (name, version):
         raise ModelLoadError(
-            f"{MANIFEST_FILE} is that of {manifest.name} {manifest.version}, but lies in {name}/{version}",
+            f"{MANIFEST_FILE} is that of {manifest.title}, but lies in {name}/{version}",
             hint="Correct name and version in the manifest, or move the folder.",
         )
     if manifest.file:

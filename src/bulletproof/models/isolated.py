@@ -46,7 +46,7 @@ class IsolatedRunner:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.memory_bytes = 0
         self._most = manifest.limits.memory_bytes
-        self._name = f"{manifest.name} {manifest.version}"
+        self._name = manifest.title
         self._places = asyncio.Semaphore(places_of(manifest))
         self._workers = places_of(manifest) + 1
         self._pool = WorkerPool(
@@ -104,16 +104,15 @@ _loaded: tuple[Predictor, str] | AIError | None = None
 
 def _load(folder: Path, manifest: Manifest) -> None:
     global _loaded
-    name = f"{manifest.name} {manifest.version}"
     _last_for(_LOAD_SECONDS)
     try:
-        _loaded = open_predictor(folder, manifest), name
+        _loaded = open_predictor(folder, manifest), manifest.title
         if manifest.limits.memory_bytes is not None:
             limit_memory(manifest.limits.memory_bytes)  # of all it does from now on: what a model hoards counts too
     except AIError as error:
         _loaded = error  # raised by the first task: from here it would only end the worker
     except BaseException as error:  # noqa: BLE001
-        _loaded = ModelLoadError(f"{name} cannot be loaded: {type(error).__name__}: {error}")
+        _loaded = ModelLoadError(f"{manifest.title} cannot be loaded: {type(error).__name__}: {error}")
     finally:
         _last_for(0)
 

@@ -132,7 +132,7 @@ class LoadedModels:
 
     def is_ready(self, manifest: Manifest) -> bool:
         """Tell whether the runner of a version is there: to lend it, nobody has to wait."""
-        place = self._places.get((manifest.name, manifest.version))
+        place = self._places.get(manifest.key)
         return place is not None and place.manifest is manifest and place.runner is not None
 
     def has_room(self, size: int) -> bool:
@@ -152,7 +152,7 @@ class LoadedModels:
                 del self._failures[key]
                 self.breakers.get(_breaker(manifest)).reset()
                 continue
-            reasons.append(f"{manifest.name} {manifest.version} cannot be loaded: {error}")
+            reasons.append(f"{manifest.title} cannot be loaded: {error}")
             retry_after = self.breakers.get(_breaker(manifest)).get_metrics()["retry_after"]
             versions[_label(manifest)] = {
                 "state": "failed", "code": error.code, "details": str(error), "hint": error.hint,
@@ -189,13 +189,13 @@ class LoadedModels:
     def _place_of(self, manifest: Manifest) -> _Place:
         if self._closed:
             raise _stopping()
-        key = (manifest.name, manifest.version)
+        key = manifest.key
         place = self._places.get(key)
         if place is not None and place.manifest is not manifest:
-            place = self._current(key, place, manifest)
+            place = self._current(place, manifest)
         if place is None:
             place = self._places[key] = _Place(manifest)
-            place.loading = self._start(self._load(key, place))
+            place.loading = self._start(self._load(place))
         self._places.move_to_end(key)
         return place
 
@@ -209,17 +209,17 @@ class LoadedModels:
         else:
             self._trim()
 
-    def _current(self, key: Key, place: _Place, manifest: Manifest) -> _Place | None:
+    def _current(self, place: _Place, manifest: Manifest) -> _Place | None:
         """Return the place if it will do for a manifest that is another object; else have it replaced."""
-        if manifest is self._replaced.get(key):
+        if manifest is self._replaced.get(manifest.key):
             # A request that began before the change. What it has read stays right while in- and output do.
             if (manifest.input, manifest.output) == (place.manifest.input, place.manifest.output):
                 return place
         elif place.manifest == manifest:
             place.manifest = manifest
             return place
-        self._replaced[key] = place.manifest
-        del self._places[key]
+        self._replaced[manifest.key] = place.manifest
+        del self._places[manifest.key]
         place.outdated = True
         self._outdated.add(place)
         if not place.leases:
@@ -235,8 +235,7 @@ class LoadedModels:
         except TimeoutError as expiry:
             if isinstance(expiry, AIError):
                 raise
-            name = f"{place.manifest.name} {place.manifest.version}"
-            passed = time.monotonic() - place.began
+            name, passed = place.manifest.title, time.monotonic() - place.began
             raise OverloadedError(
                 f"{name} is being loaded, for {passed:.2g} s by now; this request has no time left to wait for it",
                 hint="Try again as soon as Retry-After says: the model goes on being loaded.",
@@ -245,10 +244,10 @@ class LoadedModels:
         except AIError as error:
             raise copy(error) from error.__cause__  # each request its own: they are raised in many tasks
 
-    async def _load(self, key: Key, place: _Place) -> Runner:
+    async def _load(self, place: _Place) -> Runner:
         current.set(None)  # the deadline of the request that happens to be first is not that of the others
         manifest = place.manifest
-        failed = self._failures.get(key)
+        failed = self._failures.get(manifest.key)
         if failed is not None and failed[0] != manifest:
             self.breakers.get(_breaker(manifest)).reset()  # somebody has mended it, perhaps
         try:
@@ -257,13 +256,13 @@ class LoadedModels:
             self._forget(place)
             if place.outdated:
                 self.breakers.get(_breaker(manifest)).reset()  # what was replaced says nothing of what replaced it
-            failure = self._failure(key, place, error)
+            failure = self._failure(place, error)
             if failure is error:
                 raise
             raise failure from error
         finally:
             place.loading = None
-        self._failures.pop(key, None)
+        self._failures.pop(manifest.key, None)
         logger.info("model loaded", extra=_facts(manifest, runner))
         if (place.outdated or self._closed) and not place.leases:
             self._close(place)
@@ -289,34 +288,33 @@ class LoadedModels:
         return await self.breakers.get(name).call(fail)
 
     async def _open(self, manifest: Manifest) -> Runner:
-        name = f"{manifest.name} {manifest.version}"
         folder = self._folder_of(manifest)
         try:
             async with deadline(self._load_seconds):
                 return await self._open_runner(folder, manifest)
         except DeadlineExceededError as expiry:
-            raise ModelLoadError(f"{name} was not loaded within {self._load_seconds:g} s") from expiry
+            raise ModelLoadError(f"{manifest.title} was not loaded within {self._load_seconds:g} s") from expiry
         except Exception as error:
             self._folder_of(manifest)  # it may have been removed meanwhile: then there is no such version, and no fault
             if not isinstance(error, AIError):
-                raise ModelLoadError(f"{name} cannot be loaded: {classify(error).details}") from error
+                raise ModelLoadError(f"{manifest.title} cannot be loaded: {classify(error).details}") from error
             # Callers are told what is wrong, not where our files are.
             error.where.pop("path", None)
             error.message = error.message.replace(f"{folder}{os.sep}", "")
             raise
 
-    def _failure(self, key: Key, place: _Place, error: BaseException) -> BaseException:
+    def _failure(self, place: _Place, error: BaseException) -> BaseException:
         """Return what those who wait are told, and keep it for those who come while the circuit is open."""
         if isinstance(error, asyncio.CancelledError) and self._closed:
             return _stopping()
-        if isinstance(error, CircuitOpenError) and key in self._failures:
-            known = copy(self._failures[key][1])
+        manifest = place.manifest
+        if isinstance(error, CircuitOpenError) and manifest.key in self._failures:
+            known = copy(self._failures[manifest.key][1])
             known.retry_after = error.retry_after
             return known
         if isinstance(error, AIError) and not isinstance(error, CircuitOpenError | NotFoundError):
-            manifest = place.manifest
             if not place.outdated:
-                self._failures[key] = (manifest, error)
+                self._failures[manifest.key] = (manifest, error)
             logger.error(
                 "a model cannot be loaded: %s", error,
                 extra={"model": manifest.name, "version": manifest.version, "code": error.code, "hint": error.hint},
@@ -347,9 +345,8 @@ class LoadedModels:
             self._start(self._close_runner(place.manifest, runner))
 
     def _forget(self, place: _Place) -> None:
-        key = (place.manifest.name, place.manifest.version)
-        if self._places.get(key) is place:
-            del self._places[key]
+        if self._places.get(place.manifest.key) is place:
+            del self._places[place.manifest.key]
         self._outdated.discard(place)
 
     async def _close_runner(self, manifest: Manifest, runner: Runner) -> None:

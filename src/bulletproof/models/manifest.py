@@ -157,6 +157,16 @@ class Manifest(_Part):
     description: str = Field("", max_length=2000)
     created: datetime | None = None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Name and version."""
+        return self.name, self.version
+
+    @property
+    def title(self) -> str:
+        """Name and version, for people."""
+        return f"{self.name} {self.version}"
+
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
         if self.type == "remote":

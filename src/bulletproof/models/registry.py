@@ -1,9 +1,6 @@
 """The models there are: a folder of versions, each described by a manifest."""
 
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -42,18 +39,6 @@ class ModelRegistry(ModelCatalog):
         ...
         bulletproof.errors.taxonomy.NotFoundError: there is no version 'v9.9' of iris: there are v1.0, v1.1
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        bundled: bool = True,
-        default: str = "iris",
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        super().__init__(folder, bundled=bundled, default=default, clock=clock)
-        self._now = now
 
     def verify(
         self, name: str | None = None, version: str | None = None, *, load_seconds: float = LOAD_SECONDS

@@ -73,7 +73,7 @@ class RemoteRunner:
             ) from error
         self.memory_bytes = 0
         self._manifest = manifest
-        self._name = f"the server of {manifest.name} {manifest.version}"
+        self._name = f"the server of {manifest.title}"
         self._infers = "/v2/models/" in manifest.url
         base, end = manifest.url.rstrip("/"), "/infer" if self._infers else "/predict"
         self._url = base if base.endswith(end) else base + end

@@ -43,7 +43,7 @@ def _load(folder: Path, manifest: Manifest) -> LocalRunner:
     from bulletproof.models.loading import open_predictor
     from bulletproof.models.onnx_file import read_onnx
 
-    name, file = f"{manifest.name} {manifest.version}", folder / manifest.file
+    name, file = manifest.title, folder / manifest.file
     try:
         predictor = open_predictor(folder, manifest)
     except Exception:

@@ -244,7 +244,7 @@ class ModelServer:
             return Prediction(answers, name, answered_by, single)
 
     def _lane(self, manifest: Manifest) -> Lane:
-        key = (manifest.name, manifest.version)
+        key = manifest.key
         lane = self._lanes.get(key)
         if lane is None or lane.manifest is not manifest:
             if len(self._lanes) >= _LANES:

@@ -132,7 +132,7 @@ async def _opened(folder: Path, manifest: Manifest, seconds: float) -> Runner:
         if isinstance(expiry, AIError):
             raise
         raise ModelLoadError(
-            f"{manifest.name} {manifest.version} was not loaded within {seconds:g} s",
+            f"{manifest.title} was not loaded within {seconds:g} s",
             hint="Look at what it does while it is loaded, or allow it more time: --load-timeout SECONDS.",
         ) from expiry
 

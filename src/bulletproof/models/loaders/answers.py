@@ -68,6 +68,6 @@ def same_count(what: str, model_has: int | None, manifest_says: int, manifest: M
     """Refuse a manifest that lists another number of features or classes than the model has."""
     if model_has is not None and model_has != manifest_says:
         raise ModelLoadError(
-            f"{manifest.name} {manifest.version}: the model has {model_has} {what}, its manifest lists {manifest_says}",
+            f"{manifest.title}: the model has {model_has} {what}, its manifest lists {manifest_says}",
             hint=f"Correct the {what} in the manifest, or put the right model file beside it.",
         )

@@ -85,7 +85,7 @@ class OnnxPredictor:
 def _dtype(one: Any, manifest: Manifest) -> Any:
     if one.type not in _TYPES:
         raise ModelLoadError(
-            f"{manifest.name} {manifest.version}: the model's input {one.name!r} is {one.type}, and only numbers go in",
+            f"{manifest.title}: the model's input {one.name!r} is {one.type}, and only numbers go in",
             hint="Export the model with one tensor of numbers as its input.",
         )
     return _TYPES[one.type]

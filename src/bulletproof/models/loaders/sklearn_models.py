@@ -55,7 +55,7 @@ class SklearnPredictor:
     """
 
     def __init__(self, model: Any, manifest: Manifest, _path: Path | None = None) -> None:
-        what = f"{manifest.name} {manifest.version}"
+        what = manifest.title
         if isinstance(model, type):
             raise ModelLoadError(
                 f"{what}: what was saved is the class {model.__name__}, not a model of it: it cannot predict",

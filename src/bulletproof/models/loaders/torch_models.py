@@ -41,7 +41,7 @@ class TorchPredictor:
     def __init__(self, module: Any, manifest: Manifest, _path: Path | None = None) -> None:
         if not callable(module):
             raise ModelLoadError(
-                f"{manifest.name} {manifest.version}: the file has weights alone, which predict nothing",
+                f"{manifest.title}: the file has weights alone, which predict nothing",
                 hint="Save the whole model: torch.export.save(torch.export.export(model, (example,)), path).",
             )
         self._torch, self._module, self._output = import_module("torch"), module, manifest.output

@@ -29,7 +29,7 @@ def _load(file: ModelFile) -> Any:
 
 def _adapt(_model: Any, manifest: Manifest, _path: Path) -> NoReturn:
     raise ModelLoadError(
-        f"{manifest.name} {manifest.version}: a model of the transformers library takes text or tokens, not numbers",
+        f"{manifest.title}: a model of the transformers library takes text or tokens, not numbers",
         hint="Use load_ai_model and call it with its tokenizer, or export a network over numbers as ONNX.",
     )
 

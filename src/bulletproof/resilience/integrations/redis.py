@@ -1,33 +1,17 @@
 """Shared state over Redis (5 or newer), Valkey or whatever else speaks to the ``redis`` package."""
 
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 from bulletproof.errors import ConfigurationError
 from bulletproof.resilience.shared import Notice
 
 _KEPT = timedelta(hours=1)
 _TIMES = ("at", "until", "expires")
-
-
-class RedisClient(Protocol):
-    """What is needed of ``redis.asyncio.Redis``."""
-
-    def hset(self, name: str, *, mapping: Mapping[Any, Any]) -> Awaitable[Any]:
-        """Set fields of a hash."""
-
-    def hgetall(self, name: str) -> Awaitable[Mapping[Any, Any]]:
-        """Return the fields of a hash."""
-
-    def hdel(self, name: str, *keys: Any) -> Awaitable[Any]:
-        """Remove fields of a hash."""
-
-    def aclose(self) -> Awaitable[Any]:
-        """Close the connections."""
 
 
 class RedisStateStore:
@@ -42,7 +26,7 @@ class RedisStateStore:
         >>> store = RedisStateStore(redis.asyncio.from_url("redis://localhost"))    # doctest: +SKIP
     """
 
-    def __init__(self, client: RedisClient, *, prefix: str = "bulletproof") -> None:
+    def __init__(self, client: Any, *, prefix: str = "bulletproof") -> None:
         self._client = client
         self._calls = f"{prefix}:state:calls"
         self._operators = f"{prefix}:state:operators"
