@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     max_decompressed_bytes: int = Field(
         250 * MIB, ge=1, description="Largest size of a compressed upload once unpacked, in bytes."
     )
+    max_records: int = Field(2_000_000, ge=1, description="Most records of an upload.")
     max_training_bytes: int = Field(256 * MIB, ge=1, description="Largest training data file that is read, in bytes.")
     max_text_chars: int = Field(20_000, ge=1, description="Longest text that is analysed, in characters.")
     max_rejected_share: float = Field(

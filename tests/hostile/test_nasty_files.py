@@ -96,6 +96,8 @@ async def test_bombs_and_false_archives_are_refused(sender: Any) -> None:
         archive.writestr("../../a.json", '["good"]')
     for name, content, code in (
         ("a.txt.gz", bomb, ("file_too_large", "unsupported_format")), ("a.csv.gz", rows, ("file_too_large",)),
+        ("a.csv.gz", gzip.compress(b"text\n" + b"a\n" * 3_900_000), ("file_too_large",)),
+        ("a.json.gz", gzip.compress(b"[" + b'"a",' * 3_000_000 + b'"a"]'), ("file_too_large",)),
         ("a.json.gz", gzip.compress(b" " * 60_000_000 + b"[]"), ("file_too_large",)),
         ("a.json.gz", good[:-4], ("invalid_archive",)), ("a.json.gz", good[:-8] + b"\0" * 8, ("invalid_archive",)),
         ("a.json.gz", good + b"tail", ("invalid_archive",)), ("a.json.gz", b"\x1f\x8b", ("invalid_archive",)),

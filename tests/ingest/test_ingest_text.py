@@ -1,12 +1,16 @@
 """Plain text, encodings and gzip."""
 
 import gzip
+import io
+import random
+import time
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulletproof.ingest import IngestLimits, open_upload
 from bulletproof.ingest.encoding import guess_encoding
 
 LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(str.strip)
@@ -174,6 +178,45 @@ def test_a_compression_bomb_is_refused_early(refusal):
 def test_well_packed_honest_data_is_no_bomb(read):
     data = "id,text\n" + "".join(f"{number},the very same text again\n" for number in range(50_000))
     assert len(read(gzip.compress(data.encode()), "a.csv.gz").records) == 50_000
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "row", "tail"),
+    [
+        ("a.csv.gz", b"text\n", b"a\n", b""),
+        ("a.json.gz", b"[", b'"a",', b'"a"]'),
+        ("a.json.gz", b'["a",', b"1,", b'"a"]'),
+        ("a.json.gz", b'{"other":[', b"1,", b'1],"rows":[{"text":"hello"}]}'),
+        ("a.json.gz", b"{", b'"a":1,', b'"z":["hello there"]}'),
+        ("a.jsonl.gz", b"", b'"a"\n', b""),
+        ("a.txt.gz", b"", b"a\n\n", b""),
+    ],
+)
+def test_millions_of_tiny_rows_in_a_few_kilobytes_are_refused_before_they_cost_much(refusal, name, head, row, tail):
+    packed = gzip.compress(head + row * 1_500_000 + tail)
+    started = time.process_time()
+    error = refusal(packed, name, max_compression_ratio=10_000)
+    assert time.process_time() - started < 2
+    assert (error.code, error.spec.http_status) == ("file_too_large", 413)
+    assert "more than 100,000 records" in str(error)
+    assert "uncompressed" in error.hint
+
+
+def test_a_million_rows_of_real_text_are_read_packed_or_not():
+    words = ["good", "bad", "food", "room", "service", "again", "never", "very", "staff", "price", "was", "the"]
+    draw = random.Random(7).choices
+    data = b"text\n" + "\n".join(" ".join(draw(words, k=6)) for _ in range(1_000_000)).encode()
+    for content, name in ((gzip.compress(data, 6), "a.csv.gz"), (data, "a.csv")):
+        file = open_upload(io.BytesIO(content), name, limits=IngestLimits(max_bytes=10**9))
+        assert sum(len(chunk.records) for chunk in file.chunks()) == 1_000_000
+
+
+def test_a_file_of_more_records_than_allowed_is_refused(refusal, read):
+    data = b"text\n" + b"a word\n" * 5000
+    assert len(read(data, "a.csv", max_records=5000).records) == 5000
+    error = refusal(data + b"a word\n" * 1000, "a.csv", max_records=5000)
+    assert (error.code, error.spec.http_status) == ("file_too_large", 413)
+    assert "BULLETPROOF_MAX_RECORDS" in error.hint
 
 
 def test_raw_deflate_is_not_gzip(refusal):

@@ -73,6 +73,7 @@ async def run_files(
         update={
             "max_upload_bytes": settings.max_file_bytes,
             "max_decompressed_bytes": settings.max_file_bytes,
+            "max_records": sys.maxsize,
         }
     )
     chosen = split_labels(labels)

@@ -10,6 +10,7 @@ from bulletproof.ingest.records import MIB, IngestLimits
 
 GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 64 * 1024
+_FEW = 100_000  # records that any file may hold
 
 
 class ByteSource(Protocol):
@@ -31,12 +32,14 @@ class BoundedSource:
             source.seek(start)
         except (OSError, AttributeError, ValueError):
             size = 0  # a pipe or a socket: its size shows while reading
+        self.size = size
         self._check(size)
 
     def read(self, size: int, /) -> bytes:
         """Return at most ``size`` bytes."""
         data = self._source.read(size)
         self.count += len(data)
+        self.size = max(self.size, self.count)
         self._check(self.count)
         return data
 
@@ -78,6 +81,33 @@ class GunzipSource:
 
     def _broken(self, message: str) -> InvalidFileError:
         return InvalidFileError(message, code="invalid_archive", byte=self._counter.count)
+
+
+class RecordLimit:
+    """Refuses a file of too many records; in a packed one, of more than honest texts of its size would be.
+
+    Millions of tiny records pack into a few kilobytes, and each of them costs as much as a long one.
+    """
+
+    def __init__(self, limits: IngestLimits, packed: BoundedSource | None) -> None:
+        self._limits, self._packed = limits, packed
+
+    def check(self, count: int) -> None:
+        """Let pass so many records, of the part of the file that was read."""
+        limits, packed = self._limits, self._packed
+        if count > limits.max_records:
+            raise FileTooLargeError(
+                f"The file has more than the {limits.max_records:,} records allowed",
+                hint="Split the file, or raise BULLETPROOF_MAX_RECORDS.",
+            )
+        if packed is None:
+            return
+        most = max(_FEW, int(packed.size * limits.max_records_per_packed_byte))
+        if count > most:
+            raise FileTooLargeError(
+                f"The file packs more than {most:,} records into {packed.size:,} bytes, which no real texts do",
+                hint="Send the file uncompressed.",
+            )
 
 
 class HeadSource:

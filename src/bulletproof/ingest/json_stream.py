@@ -16,6 +16,7 @@ from bulletproof.ingest.text_field import alike, missing_field, named
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Within so few characters of the end of what was read, a number or a literal may go on.
 _SLACK = 32
+_LOOK = 1024  # entries of arrays and objects between two looks at how many there are
 # Texts held back in characters, in case an array of objects follows.
 _HELD = 2**20
 # So many elements tell what an array holds.
@@ -52,6 +53,7 @@ class JsonCursor:
         self._bytes = 0
         self._lines = 0
         self._column = 0
+        self._entries = 0
         self._at_end = False
         self.text = ""
         self.pos = 0
@@ -102,6 +104,9 @@ class JsonCursor:
             number += 1
             row = number if close == "]" else None
             yield row
+            self._entries += 1
+            if not self._entries % _LOOK:
+                self._notes.check_count(self._entries)
             char = self.peek()
             if char not in (",", close):
                 raise self.error(f"Expected ',' or '{close}' after a value", row=row)

@@ -1,5 +1,7 @@
 """What turns up about a file while it is read."""
 
+from collections.abc import Callable
+
 from bulletproof.ingest.records import shorten
 
 
@@ -9,6 +11,7 @@ class Notes:
     def __init__(self) -> None:
         self.encoding = "utf-8"
         self.text_field: str | None = None
+        self.check_count: Callable[[int], None] = lambda _: None  # told now and then how many records there are so far
         self._warnings: dict[str, str] = {}
         self._counts: dict[str, int] = {}
 

@@ -14,6 +14,8 @@ class IngestLimits:
         max_bytes: Size of the file as it is sent, in bytes.
         max_decompressed_bytes: Size of a gzip file once unpacked, in bytes.
         max_compression_ratio: Unpacked bytes for each packed byte; looked at from the first MiB unpacked on.
+        max_records: Records of a file.
+        max_records_per_packed_byte: Records for each byte of a gzip file; looked at from 100,000 records on.
         max_depth: Nesting of objects and arrays in JSON.
         max_field_bytes: Size of one field or paragraph as UTF-8, in bytes.
         max_record_bytes: Size of one record, or one line, with all its fields; what is held in memory at a time.
@@ -34,6 +36,8 @@ class IngestLimits:
     max_bytes: int = 25 * MIB
     max_decompressed_bytes: int = 250 * MIB
     max_compression_ratio: float = 200.0
+    max_records: int = 2_000_000
+    max_records_per_packed_byte: float = 1.0
     max_depth: int = 64
     max_field_bytes: int = 128 * 1024
     max_record_bytes: int = 4 * MIB

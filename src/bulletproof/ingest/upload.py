@@ -6,7 +6,7 @@ from typing import BinaryIO, Literal
 
 from bulletproof.errors import InvalidFileError
 from bulletproof.ingest import sniff
-from bulletproof.ingest.bytestream import GZIP_MAGIC, BoundedSource, GunzipSource, HeadSource
+from bulletproof.ingest.bytestream import GZIP_MAGIC, BoundedSource, GunzipSource, HeadSource, RecordLimit
 from bulletproof.ingest.csv_dialect import DELIMITERS
 from bulletproof.ingest.csv_stream import csv_rows
 from bulletproof.ingest.encoding import LineDecoder, Utf8Source, bom_of, line_blocks
@@ -74,7 +74,7 @@ class ParsedFile:
         Raises:
             InvalidFileError: The file is broken further on, or more of its rows are bad than allowed. That share is
                 looked at when the file ends; only a file whose first 100,000 rows are all bad is given up earlier.
-            FileTooLargeError: The file proves larger than allowed.
+            FileTooLargeError: The file proves larger than allowed, or holds too many records.
         """
         size, records, rejections, chars = self._limits.chunk_size, list[Record](), list[Rejection](), 0
         for row in self._rows:
@@ -86,6 +86,7 @@ class ParsedFile:
                 rejections.append(row)
                 self._reject(row)
             if len(records) + len(rejections) >= size or chars >= MIB:
+                self._notes.check_count(self.received)
                 yield Chunk(records, rejections)
                 records, rejections, chars = [], [], 0
         if records or rejections:
@@ -156,6 +157,7 @@ def open_upload(
         raise InvalidFileError("The file is empty", code="empty_file")
     sniff.refuse_binary(head, name)
     notes = Notes()
+    notes.check_count = RecordLimit(limits, bounded if packed else None).check
     notes.encoding, offset = bom_of(head)
     stream.read(offset)
     if notes.encoding != "utf-8":

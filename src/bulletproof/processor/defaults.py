@@ -14,6 +14,7 @@ def default_limits(settings: Settings) -> IngestLimits:
     return IngestLimits(
         max_bytes=settings.max_upload_bytes,
         max_decompressed_bytes=settings.max_decompressed_bytes,
+        max_records=settings.max_records,
         max_text_chars=settings.max_text_chars,
         max_rejected_share=settings.max_rejected_share,
     )
