@@ -12,6 +12,9 @@ from bulletproof.jobs import BatchJobs
 from bulletproof.jobs.engine import _job
 from bulletproof.jobs.options import retries_from
 from bulletproof.jobs.progress import Progress
+from bulletproof.pipeline import ProcessingItem
+from bulletproof.pipeline.rows import PLAIN
+from bulletproof.store import ItemRow
 from bulletproof.store.address import Address, parse_address
 
 
@@ -351,3 +354,69 @@ def test_a_short_batch_need_not_wait_for_a_long_one_that_came_first(make_batch: 
         [*(_job(long, n, 1) for n in range(4)), _job(short, 0, 1), _job(urgent, 7, 1)], key=lambda j: j.priority
     )
     assert [job.args[1] for job in order] == ["urgent", "long", "short", "long", "long", "long"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_batch_of_a_plain_pipeline_is_left_to_it(jobs_of: Any, web: Any, until: Any, durable: bool) -> None:
+    web.seconds = 0.3
+    jobs = await jobs_of()
+    pipeline = web.pipeline(jobs.store, jobs._settings)
+    pipeline.durable = durable
+    under_way = asyncio.create_task(pipeline.process_batch([*urls(60), urls(1)[0]]))
+
+    async def some_saved() -> bool:
+        return any([(await jobs.store.counts(one.id)).done for one in await jobs.store.batches()])
+
+    await until(some_saved)
+    (batch,) = await jobs.store.batches()
+    stands = await jobs.status(batch.id)
+    assert (stands["status"], stands["total"] >= stands["done"] > 0) == ("running", True)
+    await jobs._sweep()
+    assert await jobs.tables.find() == []
+    await under_way
+    assert set(web.hits.values()) == {1}
+    batch = await jobs.store.batch(batch.id)
+    assert (batch.status, batch.given, batch.total) == ("complete", 61, 60)
+
+
+async def test_single_items_of_a_plain_pipeline_are_one_batch_that_is_complete_at_its_end(
+    jobs_of: Any, web: Any
+) -> None:
+    jobs = await jobs_of(begin=False)
+    async with web.pipeline(jobs.store, jobs._settings) as pipeline:
+        for url in urls(3):
+            await pipeline.process_single_item(ProcessingItem(url))
+        (open_,) = await jobs.store.batches()
+        assert (open_.status, open_.total) == ("running", 3)
+    await pipeline.process_items([ProcessingItem("https://late.example.com/")])
+    (batch,) = await jobs.store.batches()
+    assert (batch.status, batch.given, batch.total) == ("complete", 4, 4)
+    assert (await jobs.status(batch.id))["success"] == 4
+
+
+async def test_what_a_plain_pipeline_that_died_left_is_marked_as_complete_at_last(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of(tick=60)
+    left = await jobs.store.create([], options=PLAIN)
+    await jobs.store.save(left.id, [ItemRow(position=2**40, url="https://a.example.com/", status="success")])
+    jobs._tidy_at = datetime.now(UTC)
+    await jobs._sweep()
+    assert (await jobs.store.batch(left.id)).status == "queued"
+    jobs.store._now = jobs._now = lambda: datetime.now(UTC) + timedelta(hours=2)
+    await jobs._sweep()
+    found = await jobs.status(left.id)
+    assert (found["status"], found["given"], found["total"], found["success"]) == ("complete", 1, 1, 1)
+    assert web.hits == {}
+
+
+async def test_batches_go_when_the_settings_say_so(jobs_of: Any, web: Any) -> None:
+    jobs = await jobs_of(tick=60)
+    batch = await jobs.submit(urls(2))
+    await complete(jobs, batch.id)
+    jobs.store._now = jobs._now = lambda: datetime.now(UTC) + timedelta(days=8)
+    await jobs._sweep()
+    assert (await jobs.store.batch(batch.id)).status == "complete"
+    jobs._settings = jobs._settings.model_copy(update={"retention_days": 7.0})
+    jobs._tidy_at = jobs._now()
+    await jobs._sweep()
+    with pytest.raises(NotFoundError):
+        await jobs.store.batch(batch.id)

@@ -38,6 +38,7 @@ from bulletproof.jobs.uploads import KIND, Uploads
 from bulletproof.monitor import AIErrorMonitor
 from bulletproof.pipeline import AIProcessingPipeline
 from bulletproof.pipeline.rows import GOES_ON as ACTIVE
+from bulletproof.pipeline.rows import PLAIN
 from bulletproof.settings import Settings
 from bulletproof.store import Batch, BatchStore, ItemRow
 from bulletproof.store.batch_records import FINISHED
@@ -49,6 +50,7 @@ _SPAN = 2**24  # chunks of a batch that have a priority of their own
 _EVENT_SECONDS, _QUIET_EVENT_SECONDS = 0.5, 5.0
 _IDLE_SECONDS = 30.0
 _MAX_BATCHES = 1000
+_ABANDONED_SECONDS = 3600.0
 _TIDY_EVERY, _ENDED_KEPT = timedelta(minutes=1), timedelta(days=1)
 _SHOWN_FAILURES, _COUNTED = 20, 100_000
 _OF_FAILED = ("url", "stage", "code", "error", "hint", "attempts")
@@ -300,13 +302,19 @@ class BatchJobs:
         await self.tables.enqueue(_job(batch, chunk, last.get(chunk, 0) + 1) for chunk in left)
 
     async def _sweep(self) -> None:
+        tidy = self._now() >= self._tidy_at
         for status in ACTIVE:
             for batch in await self.store.batches(status=status, limit=_MAX_BATCHES):
-                if not await self._alive(batch.id):
+                if PLAIN.items() <= batch.options.items() and not await self.tables.find(
+                    workflow_id_prefix=f"{batch.id}:", limit=1
+                ):  # the pipeline that made it works on it, or did
+                    if tidy and await self.store.idle_for(batch.id) > _ABANDONED_SECONDS:
+                        await self.store.finish(batch.id)
+                elif not await self._alive(batch.id):
                     await self._fill(batch)
         if self.uploads is not None:
             await self.uploads.enqueue_lost()
-        if self._now() >= self._tidy_at:
+        if tidy:
             self._tidy_at = self._now() + _TIDY_EVERY
             days = self._settings.retention_days
             await self.store.sweep(retention=None if days is None else timedelta(days=days))

@@ -24,6 +24,8 @@ class Batch:
     def __init__(self, figures: Figures, batch_id: str | None = None) -> None:
         self.figures = figures
         self.batch_id = batch_id
+        self.own = False  # whether it was made in the store as its items came
+        self.finished: int | None = None  # how many items it had when it was finished there
         self.items: list[ProcessingItem] = []
         self.failures: list[ProcessingItem] = []
         self.positions = count(2**40)  # for items that stand in no list

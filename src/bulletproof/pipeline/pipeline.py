@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from bulletproof.analysis import Analyzer
-from bulletproof.errors import AIError, InputValidationError, StoreError, classify
+from bulletproof.errors import AIError, InputValidationError, classify
 from bulletproof.errors.text import one_line
 from bulletproof.fetch import Fetcher
 from bulletproof.monitor import AIErrorMonitor, default_monitor
@@ -23,7 +23,7 @@ from bulletproof.pipeline.parts import Parts
 from bulletproof.pipeline.queue import Kind, WorkQueue
 from bulletproof.pipeline.report import StatusReport
 from bulletproof.pipeline.retries import checked_policies, retries_allowed
-from bulletproof.pipeline.rows import RowKey
+from bulletproof.pipeline.rows import PLAIN, RowKey
 from bulletproof.pipeline.runner import Runner, current
 from bulletproof.pipeline.scheduler import OnDone, Scheduler, Wait
 from bulletproof.pipeline.source import UrlSource, each, expected
@@ -41,8 +41,7 @@ HOST_CIRCUIT = CircuitConfig(
 )
 SERVICE_CIRCUIT = replace(HOST_CIRCUIT, failure_threshold=50)
 _KEPT_CHARS = 64 * 2**20
-_SHOWN_BREAKERS = 50
-_ASK_AGAIN = 2.0
+_SHOWN_BREAKERS, _ASK_AGAIN = 50, 2.0
 
 
 def _utc_now() -> datetime:
@@ -320,13 +319,12 @@ class AIProcessingPipeline:
         """
         if self.durable:
             async with self._open():
-                made = await self._parts.store.create(self._intake.spelt(urls))
+                made = await self._parts.store.create(self._intake.spelt(urls), options=PLAIN)
                 return await self.resume(made.id)
         batch = self._begin(expected(urls))
         async with self._open():
             await self.process_items(self._intake.items(urls, recall=self._may_recall), batch=batch)
-            if batch.batch_id is not None:
-                await self._finish(batch.batch_id, batch.figures.total)
+            await self._finish(batch)
         return self._ended(batch)
 
     async def resume(self, batch_id: str, *, chunks: Collection[int] | None = None) -> StatusReport:
@@ -358,7 +356,7 @@ class AIProcessingPipeline:
             items = self._intake.open_items(batch_id, chunks, recall=self._may_recall)
             with suppress(_StoppedError):
                 await self.process_items(items, on_done=self._check, batch=batch)
-            await self._finish(batch_id)
+            await self._finish(batch)
             counts = await store.counts(batch_id)
         report = self._ended(batch)
         report["stored"] = counts.by_status
@@ -432,6 +430,8 @@ class AIProcessingPipeline:
     async def _let_go(self) -> None:
         self._users -= 1
         if not self._users:
+            if self._batch.own and self._batch.finished != self._batch.figures.total:
+                await self._finish(self._batch)
             await self._parts.aclose()
 
     def _begin(self, total: int | None, batch_id: str | None = None) -> Batch:
@@ -446,11 +446,13 @@ class AIProcessingPipeline:
         self.logger.info("batch done: %s", str(report).partition("\n")[0])
         return report
 
-    async def _finish(self, batch_id: str, given: int = 0) -> None:
+    async def _finish(self, batch: Batch) -> None:
+        batch.finished = batch.figures.total
         try:
-            await self._parts.store.finish(batch_id, given=given)
-        except StoreError as error:
-            self.logger.warning("batch %s is not marked as complete: %s", batch_id, classify(error).code)
+            if batch.batch_id is not None:
+                await self._parts.store.finish(batch.batch_id, given=batch.finished if batch.own else 0)
+        except AIError as error:
+            self.logger.warning("batch %s is not marked as complete: %s", batch.batch_id, classify(error).code)
 
     def _admit(self, batch: Batch, item: ProcessingItem) -> Wait | None:
         if item.code == "duplicate":

@@ -13,6 +13,8 @@ from bulletproof.store import BatchStore, ItemRow
 from bulletproof.store.batch_records import host_of
 
 _SIZE = 200  # items in one transaction
+PLAIN = {"made_by": "process_batch"}
+"""Options of a batch that a pipeline works on by itself."""
 GOES_ON = ("queued", "running")
 """Statuses of a batch that is worked on."""
 
@@ -92,7 +94,8 @@ class Rows:
             position = key if isinstance(key, int) else next(batch.positions)
             async with self._making:
                 if batch.batch_id is None:
-                    made = await self._store.create([], options={"made_by": "process_batch"})
+                    made = await self._store.create([], options=PLAIN)
+                    batch.own = True
                     batch.batch_id = (await self._store.set_status(made.id, "running")).id
             key = RowKey(batch.batch_id, ItemRow(position=position, url=item.url, host=host_of(item.url)))
         row = replace(

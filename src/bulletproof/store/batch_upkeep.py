@@ -1,5 +1,6 @@
 """What goes with batches: figures, what stages made, and the removal of all of it."""
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -61,6 +62,18 @@ class BatchUpkeep:
         for item in items:
             item.made = {} if item.position in kept else None
         return [kept.get(position) for position in positions]
+
+    async def idle_for(self, batch_id: str) -> float:
+        """Return the seconds since an item of a batch was saved; infinity when it has none."""
+
+        async def work(connection: AsyncConnection) -> float | None:
+            found = await self._find(connection, batch_id)
+            last = sa.select(sa.func.max(batch_items.c.updated_at)).where(batch_items.c.batch == found.id)
+            moment: float | None = await connection.scalar(last)
+            return moment
+
+        last = await self.access.read("look at items in", work)
+        return math.inf if last is None else self._now().timestamp() - last
 
     async def release(self, batch_id: str) -> None:
         """Make items pending that nobody works on any more: those of a batch that was stopped."""

@@ -24,9 +24,14 @@ _PIECE = 5000  # rows changed in one transaction
 _PAGE = 1000
 _PART = 2_000_000  # items counted at once
 
+_COUNTED = sa.select(sa.func.count()).where(batch_items.c.batch == batches.c.id).scalar_subquery()
+# Of a batch that was made empty, and whose items come as they are saved, the numbers are known at its end.
+_NUMBERS = {
+    name: sa.case((batches.c.given == 0, _COUNTED), else_=batches.c[name]).label(name) for name in ("given", "total")
+}
 _BATCH = sa.select(
     batches.c.batch_id.label("id"),
-    *(batches.c[name] for name in Batch.__dataclass_fields__ if name != "id"),
+    *(_NUMBERS.get(name, batches.c[name]) for name in Batch.__dataclass_fields__ if name != "id"),
 ).where(VISIBLE)
 _ITEM = sa.select(*(column for column in batch_items.c if column.name not in ("batch", "tries")))
 _UNSUCCESSFUL = (*records.OPEN, "failed")
@@ -353,7 +358,8 @@ class BatchStore(BatchUpkeep):
 
         Args:
             batch_id: The batch.
-            given: URLs that it was made of, duplicates among them, where it was made before they were known.
+            given: URLs that it was made of, duplicates among them, where it was made before they were known; a batch
+                that is complete takes more of them.
 
         Returns:
             Whether it is complete.
@@ -362,15 +368,13 @@ class BatchStore(BatchUpkeep):
         async def work(connection: AsyncConnection) -> bool:
             found = await self._find(connection, batch_id)
             left = sa.select(batch_items.c.position).where(batch_items.c.batch == found.id, _OPEN).limit(1)
-            change = sa.update(batches).where(
-                batches.c.id == found.id, batches.c.status.in_(("queued", "running")), ~sa.exists(left)
-            )
+            before = ("queued", "running", "complete") if given else ("queued", "running")
+            change = sa.update(batches).where(batches.c.id == found.id, batches.c.status.in_(before), ~sa.exists(left))
             now = self._now()
             values: dict[str, Any] = {"status": "complete", "updated_at": now, "finished_at": now}
-            if not found.given:  # it was made empty, and its items came as they were saved
-                last, count = sa.func.coalesce(sa.func.max(batch_items.c.position) + 1, 0), sa.func.count()
-                for name, number in (("given", sa.literal(given) if given else last), ("total", count)):
-                    values[name] = sa.select(number).where(batch_items.c.batch == found.id).scalar_subquery()
+            if given or not found.given:  # it was made empty, and its items came as they were saved
+                values["total"] = _COUNTED
+                values["given"] = sa.case((given > _COUNTED, given), else_=_COUNTED)
             await connection.execute(change.values(values))
             return bool((await self._find(connection, batch_id)).status == "complete")
 
@@ -436,7 +440,8 @@ class BatchStore(BatchUpkeep):
         mine, here = batch_items.c.batch == found.id, batch_items.c.position
         for first in range(0, max(found.given, 1), _PART):
             # All in one, the planner chooses a smaller index.
-            part = mine if found.given <= _PART else mine & (here >= first) & (here < first + _PART)
+            part = mine & (here >= first) if found.given > _PART else mine
+            part &= here < first + _PART if first + _PART < found.given else sa.true()
 
             async def work(connection: AsyncConnection, part: sa.ColumnElement[bool] = part) -> list[Any]:
                 return list(await connection.execute(query(found, part)))
