@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bulletproof.errors import InputValidationError
 from bulletproof.models.manifest import Feature, InputSchema
-from bulletproof.models.schema import rows_of
+from bulletproof.models.schema import RowReader
 
 SCHEMA = InputSchema(
     features=(
@@ -24,14 +24,14 @@ GOOD = [1.5, -2, 3]
 
 def refused(data: object, schema: InputSchema = SCHEMA) -> InputValidationError:
     with pytest.raises(InputValidationError) as caught:
-        rows_of(data, schema)
+        RowReader(schema)(data)
     return caught.value
 
 
 def test_one_row_and_a_list_of_rows_are_read() -> None:
-    rows, single = rows_of(GOOD, SCHEMA)
+    rows, single = RowReader(SCHEMA)(GOOD)
     assert (rows.tolist(), rows.dtype, single) == ([[1.5, -2.0, 3.0]], np.float64, True)
-    rows, single = rows_of([GOOD, [0, 0.0, 4.0]], SCHEMA)
+    rows, single = RowReader(SCHEMA)([GOOD, [0, 0.0, 4.0]])
     assert (rows.tolist(), single) == ([[1.5, -2.0, 3.0], [0.0, 0.0, 4.0]], False)
 
 
@@ -102,13 +102,13 @@ def test_a_value_out_of_range_is_named_with_the_range(row: list[float], message:
 
 
 def test_a_whole_number_may_be_written_as_a_float() -> None:
-    assert rows_of([1, 1, 2.0], SCHEMA)[0].tolist() == [[1.0, 1.0, 2.0]]
+    assert RowReader(SCHEMA)([1, 1, 2.0])[0].tolist() == [[1.0, 1.0, 2.0]]
 
 
 def test_a_long_row_of_good_numbers_and_one_bad_is_found() -> None:
     wide = InputSchema(features=tuple(Feature(name=f"f{index}") for index in range(1000)))
     row: list[Any] = [0.5] * 1000
-    assert rows_of(row, wide)[0].shape == (1, 1000)
+    assert RowReader(wide)(row)[0].shape == (1, 1000)
     row[777] = "x"
     assert "f777 is a string (index 777)" in str(refused(row, wide))
 
@@ -124,7 +124,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**2
 @given(json_values | st.lists(json_values | numbers, min_size=3, max_size=3))
 def test_any_json_value_gives_rows_or_an_error_of_validation(data: object) -> None:
     try:
-        rows, single = rows_of(data, SCHEMA)
+        rows, single = RowReader(SCHEMA)(data)
     except InputValidationError as error:
         code, message = error.code, str(error)
     else:
@@ -139,7 +139,7 @@ def test_any_json_value_gives_rows_or_an_error_of_validation(data: object) -> No
 @given(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=4))
 def test_every_good_batch_is_read_number_by_number(data: list[list[float]]) -> None:
     schema = InputSchema(features=(Feature(name="a"), Feature(name="b")))
-    rows, single = rows_of(data, schema)
+    rows, single = RowReader(schema)(data)
     assert not single
     assert rows.tolist() == [[float(value) for value in row] for row in data]
 
@@ -150,7 +150,7 @@ def test_a_row_alone_and_a_row_of_a_batch_are_judged_alike(row: list[object]) ->
     outcomes = []
     for data in (row, [row]):
         try:
-            outcomes.append(rows_of(data, schema)[0].tolist())
+            outcomes.append(RowReader(schema)(data)[0].tolist())
         except InputValidationError as error:
             outcomes.append((error.code, error.message.removesuffix(" the input").removesuffix(" a row")))
     if not isinstance(row[0], list):

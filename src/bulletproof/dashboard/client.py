@@ -77,14 +77,7 @@ class ApiClient:
     async def process(
         self, name: str, file: BinaryIO, *, fields: Mapping[str, str] | None = None, key: str | None = None
     ) -> Reply:
-        """Have a file processed.
-
-        Args:
-            name: Its name, which tells the format.
-            file: Its content.
-            fields: Further fields of the form.
-            key: The API key.
-        """
+        """Have a file processed; its name tells the format, and ``fields`` go with it in the form."""
         # As octets: the service judges by name and content, not by what a browser believes.
         parts = {"file": (name or "file", file, "application/octet-stream")}
         return await self._send("POST", "/process", key, files=parts, data=dict(fields or {}), timeout=_UPLOAD_SECONDS)

@@ -36,28 +36,13 @@ _FORM = """<p>Use one of the API keys of the service.</p>{problem}
 
 
 def login_page(action: str, *, nonce: str, problem: str = "", status: int = 200) -> HTMLResponse:
-    """Return the form that takes an API key.
-
-    Args:
-        action: Path the form is sent to.
-        nonce: Lets the style of this page alone through its content security policy.
-        problem: Why the last try failed.
-        status: The HTTP status.
-    """
+    """Return the form that takes an API key; the nonce lets the style of this page alone through its policy."""
     told = f'<p class="bad" role="alert">{escape(problem)}</p>' if problem else ""
     return _page("Dashboard", _FORM.format(action=escape(action), problem=told), nonce, status)
 
 
 def notice_page(title: str, lines: list[str], *, nonce: str, status: int, refresh: int = 0) -> HTMLResponse:
-    """Return a page that says what is wrong and what to do.
-
-    Args:
-        title: What is wrong.
-        lines: Details and advice.
-        nonce: As for the form.
-        status: The HTTP status.
-        refresh: Seconds after which the browser tries again; 0 for never.
-    """
+    """Return a page that says what is wrong and what to do."""
     body = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return _page(title, body, nonce, status, f'<meta http-equiv="refresh" content="{refresh}">' if refresh else "")
 

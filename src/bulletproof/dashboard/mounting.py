@@ -138,11 +138,7 @@ def _elsewhere(port: int) -> Any:
 
 
 def create_dashboard_app(url: str) -> Starlette:
-    """Make the app of a dashboard that is a process of its own.
-
-    Args:
-        url: Address of the service.
-    """
+    """Make the app of a dashboard that is a process of its own, for the service at an address."""
     dashboard = Dashboard(url)
 
     @asynccontextmanager

@@ -68,11 +68,7 @@ class Watch:
         return max(self.next_at - self.clock(), 0.0)
 
     async def look(self, *, at_once: bool = False) -> None:
-        """Ask the API, if it is time to.
-
-        Args:
-            at_once: Whether to ask although it is not time yet.
-        """
+        """Ask the API, if it is time to or it has to be ``at_once``."""
         if self.wait > 0 and not at_once:
             return
         self.next_at = self.clock() + INTERVAL / 2

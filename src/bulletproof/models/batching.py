@@ -60,14 +60,7 @@ class Joiner:
         self._open: _Batch | None = None
 
     async def ask(self, rows: Rows, on_runaway: OnRunaway) -> Outputs:
-        """Run rows together with those of others, within the deadline of the context.
-
-        Args:
-            rows: Shape (rows, features).
-            on_runaway: As for ``Runner.run``.
-
-        Returns:
-            What the model says of these rows.
+        """Run rows together with those of others, within the deadline of the context; see ``Runner.run``.
 
         Raises:
             AIError: What went wrong with these rows.

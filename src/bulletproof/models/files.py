@@ -44,15 +44,7 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def read_json(path: Path, kind: type[M], hint: str | None = None) -> M:
-    """Read a small JSON file strictly.
-
-    Args:
-        path: The file.
-        kind: What is in it.
-        hint: What to do when it is broken.
-
-    Returns:
-        What is in it.
+    """Read a small JSON file strictly; ``hint`` says what to do when it is broken.
 
     Raises:
         ModelLoadError: It cannot be read, is too large, or holds something else.
@@ -79,12 +71,7 @@ def problems_of(error: ValidationError) -> str:
 
 
 def read_version(root: Path, name: str, version: str) -> Manifest:
-    """Read a version folder, whose content is not trusted.
-
-    Args:
-        root: The registry's folder, which nothing may lead out of.
-        name: Name of the model.
-        version: The version.
+    """Read a version folder, whose content is not trusted, and out of which nothing may lead.
 
     Returns:
         Its manifest, which fits the folder, and whose file is there.
@@ -144,12 +131,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def copy_in(source: str | Path, folder: Path, sha256: str | None = None) -> tuple[str, str]:
-    """Bring a model file, or folder, into a folder.
-
-    Args:
-        source: The file or folder, or the address of a file.
-        folder: Where to.
-        sha256: What its checksum must be; None when it is not known.
+    """Bring a model file, or folder, or the file at an address, into a folder.
 
     Returns:
         Its name there, which keeps the ending, and its SHA-256.

@@ -69,13 +69,7 @@ _END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 
 
 def sniff(path: Path) -> str:
-    """Say what kind of file or folder this is.
-
-    Args:
-        path: Exists.
-
-    Returns:
-        A key of ``FORMATS``.
+    """Say what kind of file or folder this is: a key of ``FORMATS``.
 
     Example:
         >>> import tempfile

@@ -140,13 +140,7 @@ def inspect_model(path: str | os.PathLike[str]) -> ModelFacts:
 
 
 def versions_in(path: Path, found: str, *, most_opcodes: int = MOST_OPCODES) -> dict[str, str]:
-    """Return the versions of the libraries that wrote a file, as far as it says.
-
-    Args:
-        path: The file.
-        found: Its format, a key of ``FORMATS``.
-        most_opcodes: Instructions of a pickle that are looked at.
-    """
+    """Return the versions of the libraries that wrote a file, as far as it says."""
     version, library = "", "scikit-learn"
     with path.open("rb") as stream:
         if found in ("pickle", "compressed"):

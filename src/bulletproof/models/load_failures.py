@@ -60,18 +60,7 @@ class WrongFormatError(RefusedError):
 def load_failure(
     error: BaseException, model_type: str, path: object, *, other_version: str = "", damaged: bool = False
 ) -> ModelLoadError:
-    """Turn whatever happened during loading into the error that the caller sees.
-
-    Args:
-        error: What happened.
-        model_type: As the caller gave it.
-        path: Of the file.
-        other_version: In words, when another version of its library wrote the file.
-        damaged: Whether the file is known to end too early or to make no sense.
-
-    Returns:
-        To be raised from ``error``.
-    """
+    """Turn whatever happened during loading into the error that the caller sees, to be raised from it."""
     text = " ".join(str(error).split())
     code, hint = "model_load_failed", _hint(error, text, other_version, damaged)
     if not isinstance(error, RefusedError):

@@ -145,14 +145,6 @@ def start_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 def predict(predictor: Predictor, rows: Rows, name: str) -> Outputs:
     """Ask a model, and raise whatever goes wrong as an error of ours.
 
-    Args:
-        predictor: The model.
-        rows: Shape (rows, features).
-        name: What to call it in errors.
-
-    Returns:
-        Its answer as numbers, not yet checked.
-
     Raises:
         ResourceError: It ran out of memory.
         PredictionError: It raised something else, or tried to end the process. What it said is a note on the error,

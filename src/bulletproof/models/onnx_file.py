@@ -66,14 +66,7 @@ class OnnxFacts:
 
 
 def read_onnx(path: Path) -> OnnxFacts:
-    """Read what stands in an ONNX file; weights are passed over.
-
-    Args:
-        path: Not empty.
-
-    Returns:
-        What was found up to where it could be read.
-    """
+    """Read what stands in an ONNX file that is not empty, up to where it can be read; weights are passed over."""
     facts = OnnxFacts()
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:

@@ -52,13 +52,6 @@ def read_pickle(stream: BinaryIO, *, most_opcodes: int = MOST_OPCODES) -> Pickle
     Time and memory are bounded whatever the file: by the number of instructions, by the bytes after decompression, and
     by passing over whatever is too long for a name.
 
-    Args:
-        stream: Read from its beginning.
-        most_opcodes: Instructions that are read.
-
-    Returns:
-        What was found up to where it could be read.
-
     Example:
         >>> import pickle
         >>> list(read_pickle(io.BytesIO(pickle.dumps(print))).imports)

@@ -46,7 +46,20 @@ class RowReader:
         self._whole = np.array(whole) if any(whole) else None
 
     def __call__(self, data: object) -> tuple[Rows, bool]:
-        """Read one row or a list of rows; see ``rows_of``."""
+        """Read what a caller sent: one row of numbers, or a list of rows.
+
+        Nothing is guessed: a digit string, a bool and null are no numbers, NaN and the infinities are not finite.
+
+        Args:
+            data: A value as a JSON parser gives it.
+
+        Returns:
+            The rows, of shape (rows, features), and whether it was one row alone.
+
+        Raises:
+            InputValidationError: ``not_numeric``, ``shape_mismatch`` or ``invalid_input`` (out of range); says where,
+                rows and indexes counted from 0.
+        """
         if not isinstance(data, list):
             raise InputValidationError(f"{_NUMERIC}: got {_kind(data)}", code="not_numeric", hint=self._hint)
         single = not (data and isinstance(data[0], list))
@@ -121,31 +134,6 @@ class RowReader:
         unit = f" in {feature.unit}" if feature.unit else ""
         hint = f"Check the value of {feature.name}{unit}, and that the numbers are in the order of the model's schema."
         return InputValidationError(message, hint=hint, row=row, index=index)
-
-
-def rows_of(input_data: object, schema: InputSchema) -> tuple[Rows, bool]:
-    """Read what a caller sent: one row of numbers, or a list of rows.
-
-    Nothing is guessed: a digit string, a bool and null are no numbers, NaN and the infinities are not finite.
-
-    Args:
-        input_data: A value as a JSON parser gives it.
-        schema: What the model takes.
-
-    Returns:
-        The rows, of shape (rows, features), and whether it was one row alone.
-
-    Raises:
-        InputValidationError: ``not_numeric``, ``shape_mismatch`` or ``invalid_input`` (out of range); says where, rows
-            and indexes counted from 0.
-
-    Example:
-        >>> rows_of(["1.4"], InputSchema(features=(Feature(name="petal length"),)))
-        Traceback (most recent call last):
-        ...
-        bulletproof.errors.taxonomy.InputValidationError: Input must be numeric array: ... is a string (index 0)
-    """
-    return RowReader(schema)(input_data)
 
 
 def _or(limit: float | None, without: float) -> float:

@@ -140,12 +140,6 @@ class Trials:
     async def predict(self, active: Lane, rule: Candidate, rows: Rows, data: object) -> tuple[str, list[Answer]]:
         """Predict within the deadline of the context, with the candidate taking part in its share of the requests.
 
-        Args:
-            active: The way to the active version.
-            rule: Which candidate takes part, and how.
-            rows: As the active version reads the request.
-            data: The request itself, which the candidate reads by its own schema.
-
         Returns:
             The version that answered, and its answers.
         """

@@ -53,17 +53,7 @@ class Verification:
 def verify_version(
     name: str, version: str, find: Callable[[], tuple[Path, Manifest]], *, load_seconds: float = LOAD_SECONDS
 ) -> Verification:
-    """Try a version out.
-
-    Args:
-        name: The model.
-        version: The version.
-        find: Gives its folder and its manifest.
-        load_seconds: Seconds that loading it may take.
-
-    Returns:
-        What was found; nothing is raised for what is wrong with it.
-    """
+    """Try a version out; nothing is raised for what is wrong with it."""
     marks: dict[str, Mark] = {}
     stages = ["manifest"]
     try:

@@ -204,14 +204,7 @@ def check_wanted(name: str, wanted: Any) -> None:
 
 
 def attach(error: Exception, earlier: list[Exception], topic: str, note: str) -> None:
-    """Make earlier errors reachable from the one that is raised at last.
-
-    Args:
-        error: The one that is raised.
-        earlier: Those before it, the oldest first.
-        topic: Begins each note.
-        note: What happened, for people.
-    """
+    """Make earlier errors, the oldest first, reachable from the one raised at last, with notes on the ``topic``."""
     lines = [f"{topic}: {note}", *(f"{topic}: before that {_brief(one)}" for one in reversed(earlier))]
     # Not add_note(): an exception may forbid setting attributes, and one raised again and again must not grow.
     notes = error.__dict__.setdefault("__notes__", [])

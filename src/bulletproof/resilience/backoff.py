@@ -92,13 +92,7 @@ class Backoff:
 
 
 def require(name: str, value: float, right: bool, expected: str) -> None:
-    """Refuse a number that makes no sense.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: What was given.
-        right: Whether it is in its range.
-        expected: The range in words.
+    """Refuse a number that is not ``right``; ``expected`` says in words what would be.
 
     Raises:
         ValueError: It is not in its range or not finite.
@@ -112,12 +106,6 @@ def require(name: str, value: float, right: bool, expected: str) -> None:
 
 def drawer(rng: Any) -> Callable[[], float]:
     """Turn what a caller gave as ``rng=`` into a function that gives numbers in [0, 1).
-
-    Args:
-        rng: A ``random.Random``, or a function without arguments.
-
-    Returns:
-        The function.
 
     Raises:
         TypeError: It is neither.

@@ -26,15 +26,7 @@ _inside: ContextVar[tuple[tuple["AIServiceCircuitBreaker", Ticket], ...]] = Cont
 
 
 def guard(breaker: "AIServiceCircuitBreaker", func: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function so that every call goes through the breaker.
-
-    Args:
-        breaker: The breaker.
-        func: A function of any kind.
-
-    Returns:
-        A function of the same kind and signature.
-    """
+    """Wrap a function so that every call goes through the breaker; its kind and signature stay."""
     makers = {"plain": _plain, "coroutine": _coroutine, "generator": _stream, "async_generator": _async_stream}
     wrapper = makers[kind_of(func)](breaker, func)
     return cast("Callable[P, T]", wraps(func)(wrapper))
@@ -130,12 +122,7 @@ def _ended(breaker: "AIServiceCircuitBreaker", ticket: Ticket, error: BaseExcept
 
 
 def watch(breaker: "AIServiceCircuitBreaker", source: Any) -> Any:
-    """Return one that does the same but is admitted when it starts: if it never does it must not keep a place.
-
-    Args:
-        breaker: The breaker.
-        source: A coroutine, generator or async generator that has not started.
-    """
+    """Return one that does the same but is admitted when it starts: if it never does it must not keep a place."""
     if isinstance(source, CoroutineType):
         return breaker.call(_the(source))
     return (_stream if isinstance(source, GeneratorType) else _async_stream)(breaker, _the(source))()

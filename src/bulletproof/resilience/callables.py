@@ -22,12 +22,6 @@ _KINDS: dict[int, Kind] = {
 def kind_of(fn: Callable[..., Any]) -> Kind:
     """Tell what calling ``fn`` gives: a value, a coroutine, a generator or an async generator.
 
-    Args:
-        fn: A function, method, partial, or object with ``__call__``.
-
-    Returns:
-        The kind.
-
     Raises:
         TypeError: ``fn`` cannot be called.
 
@@ -72,18 +66,10 @@ def _marked(fn: Callable[..., Any]) -> bool:
 def either(
     fn: Callable[..., Any], plain: Callable[..., Any], coroutine: Callable[[], Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """Choose what to protect a plain function with.
+    """Choose what to protect a plain function with: ``plain``, or at each call either that or what ``coroutine`` makes.
 
     Decorators often hide a coroutine function in a plain one, as some SDK methods do. Whether such a function is
     called from a task decides: there it must not block the event loop.
-
-    Args:
-        fn: The function.
-        plain: It protected as a plain one.
-        coroutine: Makes it protected as a coroutine function.
-
-    Returns:
-        ``plain`` in most cases; else a function that chooses at each call.
     """
     inner = inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
     if inner is fn or not inspect.iscoroutinefunction(inner):

@@ -48,14 +48,7 @@ def check_deadline() -> None:
 
 
 def hand_down(seconds: float, clock: Clock) -> Token[Limit | None]:
-    """Set the deadline of everything called from here, never later than the one that holds already.
-
-    Args:
-        seconds: Seconds from now.
-        clock: The clock to measure them by.
-
-    Returns:
-        The token with which to reset ``current``.
+    """Set the deadline of everything called from here, never later than the one that holds; returns how to reset it.
 
     Raises:
         DeadlineExceededError: The time is over already.

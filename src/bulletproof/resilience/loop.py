@@ -56,13 +56,6 @@ def bind(stack: Stack, fn: Callable[..., Any]) -> Callable[..., Any]:
     Generators are tried again before their first item only; a timeout ends there too, and a breaker judges them at
     their end.
 
-    Args:
-        stack: The stack.
-        fn: A function of any kind.
-
-    Returns:
-        A function of the same kind.
-
     Raises:
         TypeError: ``fn`` is no function.
     """

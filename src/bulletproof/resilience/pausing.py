@@ -49,11 +49,7 @@ def no_waits() -> Iterator[list[float]]:
 
 
 def pause(seconds: float, sleep: Sleep | None = None) -> None:
-    """Wait in a thread.
-
-    Args:
-        seconds: How long.
-        sleep: What waits; ``time.sleep`` by default.
+    """Wait in a thread; with ``time.sleep`` by default.
 
     Raises:
         TypeError: ``sleep`` wants to wait on an event loop, which plain code has none of.
@@ -69,12 +65,7 @@ def pause(seconds: float, sleep: Sleep | None = None) -> None:
 
 
 async def pause_async(seconds: float, sleep: Sleep | None = None) -> None:
-    """Wait in a task; a cancellation ends it at once.
-
-    Args:
-        seconds: How long.
-        sleep: What waits; ``asyncio.sleep`` by default.
-    """
+    """Wait in a task, with ``asyncio.sleep`` by default; a cancellation ends it at once."""
     await (asyncio.sleep(0) if _left_out(seconds) else sleep_async(seconds, sleep))
 
 

@@ -174,15 +174,7 @@ class StateMachine:
     def failure(
         self, admission: Admission, now: float, error: BaseException | None, text: str, wait: float | None
     ) -> bool:
-        """End a call with failure.
-
-        Args:
-            admission: That of the call.
-            now: The moment.
-            error: The exception; None when a result was judged a failure.
-            text: What went wrong, for people.
-            wait: Seconds that the service said to wait.
-        """
+        """End a call with failure: its error (None when a result was judged), that in words, and the wait asked for."""
         era, started, probe = (admission, now, 0) if isinstance(admission, int) else admission
         if era != self.era or (probe and self.probes.pop(probe, None) is None):
             return False
@@ -232,15 +224,7 @@ class StateMachine:
         return self.state in _HELD and self.put(_CLOSED, reason)
 
     def follow(self, state: CircuitState, now: float, open_for: float, reason: str, *, by_operator: bool) -> bool:
-        """Do what the circuit of the same name in another process did.
-
-        Args:
-            state: The state there.
-            now: The moment.
-            open_for: Seconds that are left of its open time.
-            reason: Why, for people.
-            by_operator: Whether an operator decided it there; calls never undo what an operator decided here.
-        """
+        """Do what the circuit of the same name in another process did, unless an operator decided otherwise here."""
         if not by_operator and self.state in _HELD:
             return False
         if state is _OPEN:

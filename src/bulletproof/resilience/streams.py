@@ -86,13 +86,7 @@ def relay_async(begin: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def judged(enter: Callable[[], Any], leave: Leave, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Put something to pass around a generator function: entered at its first step, left at its end.
-
-    Args:
-        enter: Called when the generator starts; what it returns is handed to ``leave``.
-        leave: Called at its end.
-        fn: The generator function.
-    """
+    """Put something to pass around a generator function: entered at its first step, left at its end."""
 
     def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         entry = enter()

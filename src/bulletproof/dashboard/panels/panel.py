@@ -12,13 +12,7 @@ from bulletproof.errors import AIError, classify
 
 
 def panel(title: str, name: str, *, css: str = "") -> Tag:
-    """Make the frame of a panel; use it with ``with``.
-
-    Args:
-        title: Its heading.
-        name: Its id on the page.
-        css: Further classes.
-    """
+    """Make the frame of a panel; use it with ``with``."""
     frame = Tag("section", css=f"panel {css}", id=name, aria_labelledby=f"{name}-title")
     with frame:
         Tag("h2", title, id=f"{name}-title")
