@@ -49,12 +49,7 @@ def known(label: str) -> str | None:
 
 
 def declared(body: bytes, label: str | None) -> str | None:
-    """Return the encoding that a page says, when the page can be read in it.
-
-    Args:
-        body: The content.
-        label: The ``charset`` of the ``Content-Type`` header.
-    """
+    """Return the encoding that a page, or the ``charset`` of its ``Content-Type``, says, when it can be read in it."""
     for mark, name in _BOMS:
         if body.startswith(mark):
             return name

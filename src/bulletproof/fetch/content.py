@@ -34,21 +34,13 @@ def parse_content_type(header: str | None) -> tuple[str, str | None]:
 
 
 def check_type(media_type: str, address: Address) -> None:
-    """Refuse a page by what its header says, before its body is read.
-
-    Raises:
-        UnsupportedFormatError: It says that it is no HTML, text, JSON or PDF.
-    """
+    """Refuse what its header says is no HTML, text, JSON or PDF, before its body is read."""
     if media_type not in _UNTOLD and not _is_text(media_type) and media_type != PDF:
         raise _unsupported(f"the page is {media_type}", address)
 
 
 def settle_type(media_type: str, charset: str | None, body: bytes, address: Address) -> str:
-    """Return what a page really is.
-
-    Raises:
-        UnsupportedFormatError: It is no HTML, text, JSON or PDF, whatever it says.
-    """
+    """Return what a page really is; refuse what is no HTML, text, JSON or PDF, whatever it says."""
     head = body[:_HEAD]
     if head.lstrip().startswith(b"%PDF-"):
         return PDF

@@ -42,14 +42,7 @@ def check_status(
 ) -> None:
     """Raise what an HTTP status means for a page (RFC 9110 §15); 2xx and 304 pass.
 
-    Raises:
-        NotFoundError: 404, 410.
-        AccessDeniedError: 401, 403, 407.
-        InputValidationError: Any other 4xx that will not change by asking again.
-        RateLimitedError: 429.
-        ServiceTimeoutError: 408, 504 and such.
-        ServiceUnavailableError: 409, 425, 5xx; not worth another try for 501 and such.
-        BadResponseError: A status that answers nothing, such as 300 or 999.
+    Worth another try are 408, 409, 425, 429 and most of 5xx; a status that answers nothing, such as 300 or 999, is not.
     """
     if 200 <= status < 300 or status == 304:
         return

@@ -126,11 +126,7 @@ class Guard:
         return found is not None and any(found in network for network in self._networks)
 
     def check(self, address: Address) -> bool:
-        """Refuse what can be refused before a name is resolved; whether the address is on the list of exceptions.
-
-        Raises:
-            InputValidationError: ``blocked_url``.
-        """
+        """Refuse what can be refused before a name is resolved; whether the address is on the list of exceptions."""
         if self.exempt(address):
             return True
         # A name may lead into a network on the list, where any port will do: the socket will tell.

@@ -24,11 +24,9 @@ class TooSoonError(RateLimitedError):
 
 
 class Rules(NamedTuple):
-    """What one crawler may fetch from one site.
+    """What one crawler may fetch from one site: patterns and whether they allow, and seconds between two visits.
 
-    Args:
-        rules: Patterns and whether they allow; the longest that matches wins, allowing before forbidding.
-        delay: Seconds between two requests that the site asks for (``Crawl-delay``), at most 30.
+    The longest pattern that matches wins, allowing before forbidding.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
@@ -109,11 +107,7 @@ class Robots:
         self._next: dict[str, float] = {}
 
     async def check(self, address: Address, *, visit: bool = False) -> None:
-        """Let pass what the site allows.
-
-        Args:
-            address: A page of it.
-            visit: Whether this begins a visit, and is not a redirect on the way of one.
+        """Let pass what the site allows, now if ``visit``; a redirect on the way of one is no visit of its own.
 
         Raises:
             InputValidationError: ``blocked_url``: the site does not want this page fetched.

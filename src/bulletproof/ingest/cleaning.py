@@ -42,15 +42,7 @@ _MOST_MARKS = 30
 
 @dataclass(slots=True)
 class CleaningCounts:
-    """What a ``Cleaner`` did so far.
-
-    Args:
-        texts: Texts seen.
-        changed: Those that came out different.
-        empty: Those with nothing in them.
-        too_long: Those over the limit.
-        duplicates: Those equal to an earlier one, among the last 200,000 distinct texts.
-    """
+    """What a ``Cleaner`` did so far; duplicates are equal to one of the last 200,000 distinct texts."""
 
     texts: int = 0
     changed: int = 0

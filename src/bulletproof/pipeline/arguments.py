@@ -5,27 +5,14 @@ from typing import Any
 
 
 def check_counts(**given: Any) -> None:
-    """Let whole numbers of at least 1 pass.
-
-    Raises:
-        ValueError: One is none; it says which argument.
-
-    Example:
-        >>> check_counts(max_concurrent=5, host_concurrency=0)
-        Traceback (most recent call last):
-        ValueError: host_concurrency must be a whole number of at least 1, not 0
-    """
+    """Raise a ValueError, which names the argument, unless each is a whole number of at least 1."""
     for name, value in given.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r:.80}")
 
 
 def check_seconds(**given: Any) -> None:
-    """Let numbers of seconds that are not negative pass, infinity too.
-
-    Raises:
-        ValueError: One is none; it says which argument.
-    """
+    """Raise a ValueError unless each is a number of seconds that is not negative; infinity is one."""
     for name, value in given.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or math.isnan(value) or value < 0:

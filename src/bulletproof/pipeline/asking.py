@@ -38,18 +38,9 @@ class _Answer(BaseModel):
 
 
 async def ask_for_text(client: LLMClient, page: str, policy: Protection | None = None) -> Found | None:
-    """Ask for the text of a page.
+    """Ask for the text of a page; None when the answer is not of the form asked for, or not to be found in the page.
 
-    Args:
-        client: Whom to ask.
-        page: Its source.
-        policy: Stands around the call.
-
-    Returns:
-        What it says; None when the answer is not of the form asked for, or is not to be found in the page.
-
-    Raises:
-        AIError: As for ``LLMClient.complete``.
+    ``policy`` stands around the call, which fails as ``LLMClient.complete`` does.
     """
     shown = page[:_MOST_CHARS]
     completion = await client.complete(

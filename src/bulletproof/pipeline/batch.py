@@ -14,12 +14,7 @@ _SHOWN_FAILURES = 1000
 
 
 class Batch:
-    """What is known of a batch while it runs and afterwards.
-
-    Args:
-        figures: Counts everything.
-        batch_id: Its name in the store, if it has one.
-    """
+    """What is known of a batch while it runs and afterwards; ``batch_id`` is its name in the store, if it has one."""
 
     def __init__(self, figures: Figures, batch_id: str | None = None) -> None:
         self.figures = figures

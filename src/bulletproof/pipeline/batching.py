@@ -16,27 +16,11 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects what single callers hand in and works on it together.
 
-    A batch begins when ``ready`` entries wait, at the latest ``linger`` seconds after the first, and not while
-    ``parallel`` others are worked on; what comes meanwhile makes the next one larger.
+    A batch of at most ``size`` begins when ``ready`` entries wait, at the latest ``linger`` seconds after the first,
+    and not while ``parallel`` others are worked on; what comes meanwhile makes the next one larger.
 
     When a batch fails for good because of what is in it, its halves are tried by themselves, and theirs: one bad entry
     does not fail the others. An error that may pass goes to all callers, who try again when they want to.
-
-    Args:
-        work: Takes a batch and returns a result for each entry, in order.
-        size: Entries of a batch at most.
-        ready: Entries that are worth a batch.
-        linger: Seconds.
-        parallel: Batches at the same time.
-
-    Example:
-        >>> async def lengths(texts):
-        ...     return [len(text) for text in texts]
-        >>> async def main():
-        ...     batcher = Batcher(lengths)
-        ...     return await asyncio.gather(batcher.submit("a"), batcher.submit("bcd"))
-        >>> asyncio.run(main())
-        [1, 3]
     """
 
     def __init__(

@@ -30,17 +30,7 @@ _NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-
 
 
 def kind_of(media_type: str, body: bytes | str) -> Kind:
-    """Tell the kind of a document by its type, else by its content (PDF: by its content in any case).
-
-    Args:
-        media_type: As in the header ``Content-Type``, with or without parameters.
-        body: The document.
-
-    Returns:
-        Which reader it needs.
-
-    Raises:
-        UnsupportedFormatError: None of them.
+    """Tell the kind of a document by its type, else by its content (PDF: by its content in any case), or refuse it.
 
     Example:
         >>> kind_of("application/ld+json; charset=utf-8", b"{}"), kind_of("", b" <!doctype html>")
@@ -69,20 +59,10 @@ def kind_of(media_type: str, body: bytes | str) -> Kind:
 
 
 def decode(body: bytes | str, charset: str | None) -> str:
-    """Return the text of a document that is not binary.
+    """Return the text of a document without NUL and lone surrogates, so that any parser and any database takes it.
 
     A byte order mark tells the encoding; else the charset given, or the one that the document declares, if it is
-    right; else UTF-8, if it is that; else a guess.
-
-    Args:
-        body: The document.
-        charset: What its sender says it is in.
-
-    Returns:
-        Its text, without NUL and lone surrogates, so that any parser and any database takes it.
-
-    Raises:
-        UnsupportedFormatError: The content is binary.
+    right; else UTF-8, if it is that; else a guess. What is binary is an ``UnsupportedFormatError``.
 
     Example:
         >>> decode(b"caf\\xe9", "utf-8"), decode(b"caf\\xe9", "no-such-charset")

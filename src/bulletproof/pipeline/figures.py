@@ -82,12 +82,7 @@ class StageFigures:
 
 
 class Figures:
-    """The running totals of a batch.
-
-    Args:
-        clock: Monotonic seconds.
-        expected: How many items will come, if that is known.
-    """
+    """The running totals of a batch; ``expected`` is how many items will come, if that is known."""
 
     def __init__(self, clock: Callable[[], float], expected: int | None = None) -> None:
         self.expected = expected

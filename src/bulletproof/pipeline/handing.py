@@ -153,11 +153,7 @@ def about_text(text: str) -> dict[str, Any]:
 
 
 def about_score(score: Any) -> dict[str, Any]:
-    """Return what the result says of the sentiment.
-
-    Raises:
-        InvalidModelOutputError: It is no number in [-1, 1].
-    """
+    """Return what the result says of the sentiment; ``InvalidModelOutputError`` when it is no number in [-1, 1]."""
     number = isinstance(score, Real) and not isinstance(score, bool)  # NumPy's are Real
     if not number or not -1 <= score <= 1:
         raise InvalidModelOutputError(f"a sentiment is a number in [-1, 1], not {score!r:.80}", stage="analyze")

@@ -17,14 +17,7 @@ from bulletproof.pipeline.source import UrlSource, is_at_hand, pieces
 
 
 class Intake:
-    """Turns sources of URLs into items.
-
-    Args:
-        parts: Where the store and the analyzer are.
-        any_scheme: Whether addresses other than http and https may be downloaded.
-        max_retries: Retries of each item.
-        logger: Told when the store does not answer.
-    """
+    """Turns sources of URLs into items; ``any_scheme`` tells whether others than http and https may be downloaded."""
 
     def __init__(
         self, parts: Parts, *, any_scheme: Callable[[], bool], max_retries: int, logger: logging.Logger
@@ -35,11 +28,7 @@ class Intake:
         self._log = logger
 
     def place(self, url: Any) -> tuple[str, str]:
-        """Return the lane of a URL, and its one spelling.
-
-        Raises:
-            InputValidationError: It is none.
-        """
+        """Return the lane of a URL, and its one spelling; ``InputValidationError`` when it is none."""
         if not isinstance(url, str):
             raise InputValidationError(f"a URL is a text, not {type(url).__name__}")
         try:
@@ -55,9 +44,7 @@ class Intake:
     async def items(self, urls: UrlSource, *, recall: bool) -> AsyncIterator[ProcessingItem]:
         """Make the items of a source; one that came before has the code ``duplicate`` and a result that says of what.
 
-        Args:
-            urls: The source.
-            recall: Whether to look for earlier results, where many URLs are at hand.
+        With ``recall`` earlier results are looked for, where many URLs are at hand.
         """
         seen = SeenUrls()
         number = 0

@@ -25,16 +25,8 @@ _LINGER = 0.03  # seconds
 class Parts:
     """Fetcher, extractor, analyzer and store. What was given stays open; what was made here is closed.
 
-    Args:
-        settings: By default those of the environment.
-        monitor: Told of each failure of the LLM.
-        fetcher: Downloads; by default one with the options of ``fetching``.
-        analyzer: Analyses; by default the chain of the settings.
-        store: Keeps the results; by default the database of the settings.
-        fetching: Options that win over the settings.
-        concurrency: Items at the same time.
-        careful: Whether calls to an AI service are limited here; else ``borne`` is used around them.
-        clock: Monotonic seconds.
+    ``fetching`` are options of the fetcher that win over the settings; ``careful`` tells whether calls to an AI service
+    are limited here, or ``borne`` is used around them.
     """
 
     def __init__(
@@ -76,11 +68,7 @@ class Parts:
 
     @property
     def analyzer(self) -> Analyzer:
-        """The analyzer.
-
-        Raises:
-            ConfigurationError: The LLM is configured wrongly.
-        """
+        """The analyzer; a ``ConfigurationError`` when the LLM is configured wrongly."""
         if self._analyzer is None:
             own = ModelFolder(self.settings.data_dir / "models")
             self._analyzer = AnalyzerChain.from_settings(self.settings, classifiers=own, monitor=self._monitor)
@@ -88,11 +76,7 @@ class Parts:
 
     @property
     def store(self) -> BatchStore:
-        """Where results are kept.
-
-        Raises:
-            ConfigurationError: The address of the database makes no sense, or its driver is not installed.
-        """
+        """Where results are kept; a ``ConfigurationError`` when the database's address or driver is wrong."""
         if self._store is None:
             url = self.settings.database_url
             results = ResultStore(url.get_secret_value() if url else None, data_dir=self.settings.data_dir)

@@ -19,16 +19,7 @@ class Kind(IntEnum):
 
 
 class Entry(NamedTuple, Generic[T]):
-    """Something that waits, in the order of its kind: by ``due``, then by priority, then as it came.
-
-    Args:
-        due: Seconds of the caller's clock before which it is not handed out; 0 for fresh ones.
-        rank: Its priority with the sign turned.
-        number: Unique.
-        kind: Why it waits.
-        lane: Name of its lane.
-        item: The thing itself.
-    """
+    """Something that waits, in the order of its kind: by ``due``, then by priority (negated), then as it came."""
 
     due: float
     rank: float
@@ -95,15 +86,7 @@ class WorkQueue(Generic[T]):
         self._offer(found, now)
 
     def pop(self, now: float, *, later_only: bool = False) -> Entry[T] | None:
-        """Take the next work and a place in its lane, to be given back by ``leave``.
-
-        Args:
-            now: The time.
-            later_only: Only work of the kind ``LATER``.
-
-        Returns:
-            The work; None when nothing may be started now.
-        """
+        """Take the next work, and a place in its lane that ``leave`` gives back; None when nothing may start now."""
         while self._reminders and self._reminders[0][0] <= now:
             when, _, lane = heappop(self._reminders)
             if lane.reminder == when:

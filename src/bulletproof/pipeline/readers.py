@@ -29,16 +29,7 @@ _CODE = re.compile(r"[\W\d_]*|\S*[\d_/@#:=]\S*")
 
 
 class Found(NamedTuple):
-    """What a document says.
-
-    Args:
-        text: Its text; empty when none was found.
-        method: What found it.
-        title: Its title.
-        date: When it was published, as ``YYYY-MM-DD`` where that can be told.
-        author: Who wrote it.
-        left_out: Characters beyond the limit, at least; None when this is all of it.
-    """
+    """What a document says; ``left_out`` are the characters beyond the limit, None when this is all of it."""
 
     text: str
     method: str
@@ -59,21 +50,7 @@ def warm_up() -> None:
 
 
 def read(kind: Kind, body: bytes | str, charset: str | None, url: str) -> Found:
-    """Read a document.
-
-    Args:
-        kind: What it is.
-        body: The document.
-        charset: What its sender says it is in.
-        url: Where it comes from, if known.
-
-    Returns:
-        What it says.
-
-    Raises:
-        InvalidFileError: It is broken, or encrypted.
-        UnsupportedFormatError: It is binary, though it should be text.
-    """
+    """Read a document; it may be broken or encrypted (``InvalidFileError``), or binary (``UnsupportedFormatError``)."""
     if kind == "pdf":
         return read_pdf(body if isinstance(body, bytes) else body.encode("utf-8", "replace"))
     text = decode(body, charset)
@@ -128,12 +105,7 @@ def read_json(text: str) -> Found:
 
 
 def read_pdf(body: bytes) -> Found:
-    """Read a PDF.
-
-    Raises:
-        InvalidFileError: It is broken, or does not open without a password.
-        ConfigurationError: What decrypts it is not installed.
-    """
+    """Read a PDF; ``InvalidFileError`` when it is broken, or does not open without a password."""
     from pypdf import PdfReader
     from pypdf.errors import DependencyError
 

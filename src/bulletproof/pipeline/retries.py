@@ -18,12 +18,7 @@ _MEANINGLESS = ("budget", "gate", "retry_on_result", "on_retry", "on_giveup")
 
 
 def checked_policies(given: Mapping[str, RetryPolicy] | None) -> dict[str, RetryPolicy]:
-    """Return the policy of every stage.
-
-    Raises:
-        TypeError: Something is no policy.
-        ValueError: There is no such stage, or a policy has an option that a pipeline cannot honour.
-    """
+    """Return the policy of every stage; a TypeError or ValueError says what cannot be honoured."""
     for stage, policy in (given or {}).items():
         if stage not in STAGES:
             raise ValueError(f"retry_policies: there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
@@ -45,18 +40,9 @@ def retries_allowed(given: Mapping[str, RetryPolicy] | None) -> int:
 def next_wait(
     policy: RetryPolicy, error: Exception, diagnosis: Diagnosis, *, attempt: int, waited: float, spent: float
 ) -> tuple[float | None, str]:
-    """Decide after a failure.
+    """Decide after the try ``attempt`` (from 1), before which there was a wait of ``waited`` seconds.
 
-    Args:
-        policy: The rules of the stage.
-        error: What it raised.
-        diagnosis: What that means.
-        attempt: The try that failed, from 1.
-        waited: Seconds of the wait before it; 0 when there was none.
-        spent: Seconds since the first try began.
-
-    Returns:
-        Seconds until the next try, or None and why there is none.
+    Returns the seconds until the next try, or None and why there is none; ``spent`` is the time since the first one.
     """
     if policy.retry_on is None:
         wanted = diagnosis.retryable

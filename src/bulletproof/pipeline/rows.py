@@ -62,12 +62,7 @@ def so_far(item: ProcessingItem) -> ItemRow:
 
 
 class Rows:
-    """Saves items, as many in one transaction as there are at the moment.
-
-    Args:
-        store: The store.
-        ready: Items that are worth a transaction.
-        linger: Seconds that the first of them waits for so many.
+    """Saves items, as many in one transaction as there are at the moment; see ``Batcher`` for ``ready`` and ``linger``.
 
     ``stopped`` are the batches that were found paused, cancelled, complete or deleted when an item was saved.
     """
@@ -79,15 +74,9 @@ class Rows:
         self.stopped: set[str] = set()
 
     async def save(self, item: ProcessingItem, batch: Batch, status: ProcessingStatus) -> None:
-        """Save an item with a status.
+        """Save an item with a status; its ``key`` says which row it is, or at least where it stood in its list.
 
-        Args:
-            item: The item; its ``key`` says which row it is, or at least where it stood in its list.
-            batch: The batch of items that have no row yet; it is made in the store when the first of them is saved.
-            status: What the row says.
-
-        Raises:
-            StoreError: The database cannot be used.
+        The batch of items that have no row yet is made in the store when the first of them is saved.
         """
         key = item.key
         if not isinstance(key, RowKey):

@@ -35,23 +35,12 @@ current: ContextVar[tuple[Batch, ProcessingItem] | None] = ContextVar("bulletpro
 
 
 class Runner:
-    """Runs the stages of items one after the other, each stage under its breaker and its retry policy.
+    """Runs the stages of items one after the other, each under its breaker and its retry policy.
 
-    Args:
-        stages: What to do, by stage; each leaves what the next one needs in ``Carried`` and returns its name, or None
-            for the one that follows.
-        policies: Retry policies by stage.
-        breakers: One for each host (``host:...``), for the analysis and for the store.
-        queue: Lanes are parked here.
-        patience: Seconds that items wait for a lane that is down; a tenth for one that never worked.
-        waits_for_store: Whether items wait for the store however long it takes, instead of using up their retries.
-        monitor: Told of every failure.
-        logger: Likewise.
-        clock: Monotonic seconds.
-        time: The scheduler's time.
-        now: The present moment.
-
-    ``troubled`` are the breakers that saw a failure, by name, at most a thousand.
+    Each of ``stages`` leaves what the next one needs in ``Carried`` and returns its name, or None for the one that
+    follows. Items wait ``patience`` seconds for a lane that is down (a tenth of it for one that never worked), and as
+    long as it takes for the store where ``waits_for_store`` says so. ``time`` is the scheduler's. ``troubled`` are the
+    breakers that saw a failure, by name, at most a thousand.
     """
 
     def __init__(
@@ -89,15 +78,9 @@ class Runner:
         self._down.clear()
 
     async def run(self, batch: Batch, item: ProcessingItem, leave: Callable[[], None]) -> Wait | None:
-        """Take an item as far as it gets.
+        """Take an item as far as it gets; return where it waits, or None when it is done.
 
-        Args:
-            batch: Where it is counted.
-            item: The item, with its ``carry``.
-            leave: Gives back its place in its lane.
-
-        Returns:
-            Where it waits; None when it is done.
+        ``leave`` gives back its place in its lane.
         """
         current.set((batch, item))
         carried: Carried = item.carry

@@ -73,15 +73,9 @@ class _Work:
 class Scheduler:
     """Takes items from any number of sources through ``run``, over and over until each is done.
 
-    Args:
-        run: Takes an item as far as it gets now, and a function that gives back its place in its lane early. Returns
-            None when the item is done, else where it waits.
-        admit: Prepares a new item and returns where it waits; None when it is done already.
-        queue: Decides what comes next.
-        limit: Items that may run at the same time, asked each time.
-        max_kept: What may be kept for items that wait; when it is more, only ``LATER`` work is started.
-        clock: Monotonic seconds.
-        sleep: Waits so many seconds.
+    ``run`` takes an item as far as it gets now, and a function that gives back its place in its lane early; ``admit``
+    prepares a new one. Both return where it waits, or None when it is done. When more than ``max_kept`` is kept for
+    items that wait, only ``LATER`` work is started.
     """
 
     def __init__(
@@ -125,16 +119,10 @@ class Scheduler:
         on_done: OnDone | None = None,
         max_pending: int = 10_000,
     ) -> None:
-        """Take every item of a source to its end.
+        """Take every item of a source to its end; one is only asked for when fewer than ``max_pending`` are held.
 
-        Args:
-            source: The items; one is only asked for when there is room.
-            batch: Where they are counted.
-            on_done: Awaited with each item that is done.
-            max_pending: Items that may be under way or wait.
-
-        Raises:
-            Exception: Whatever the source or ``on_done`` raised; what was under way is broken off.
+        What the source or ``on_done``, which is awaited with each item that is done, raises is raised here; what was
+        under way is then broken off.
         """
         job = _Job(batch, on_done, asyncio.get_running_loop().create_future())
         self._jobs.add(job)

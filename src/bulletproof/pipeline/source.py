@@ -40,10 +40,7 @@ def is_at_hand(source: Any) -> bool:
 async def pieces(source: UrlSource) -> AsyncIterator[Sequence[Any]]:
     """Go through URLs in pieces: those of an iterable, the lines of a file, or the one that a string is.
 
-    Of a file, empty lines and those that begin with ``#`` are left out. It is read in threads.
-
-    Raises:
-        InputValidationError: The file cannot be read.
+    Of a file, read in threads, empty lines and those that begin with ``#`` are left out.
     """
     if isinstance(source, str) and "://" in source:
         yield [source]

@@ -18,13 +18,7 @@ T = TypeVar("T")
 
 
 class Steps:
-    """Calls the stage methods of a pipeline, overridden ones included.
-
-    Args:
-        owner: The pipeline.
-        parts: Where threads for plain methods, and the limit of the AI service, are.
-        languages: Those that texts may be in; None for any.
-    """
+    """Calls the stage methods of a pipeline, overridden ones included."""
 
     def __init__(self, owner: "AIProcessingPipeline", parts: Parts, languages: Collection[str] | None) -> None:
         self._owner = owner
