@@ -3,6 +3,7 @@
 import logging
 import reprlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,16 +17,14 @@ from bulletproof.pipeline.seen import SeenUrls
 from bulletproof.pipeline.source import UrlSource, is_at_hand, pieces
 
 
+@dataclass(slots=True, eq=False)
 class Intake:
     """Turns sources of URLs into items; ``any_scheme`` tells whether others than http and https may be downloaded."""
 
-    def __init__(
-        self, parts: Parts, *, any_scheme: Callable[[], bool], max_retries: int, logger: logging.Logger
-    ) -> None:
-        self._parts = parts
-        self._any_scheme = any_scheme
-        self._max_retries = max_retries
-        self._log = logger
+    parts: Parts
+    any_scheme: Callable[[], bool]
+    max_retries: int
+    logger: logging.Logger
 
     def place(self, url: Any) -> tuple[str, str]:
         """Return the lane of a URL, and its one spelling; ``InputValidationError`` when it is none."""
@@ -35,7 +34,7 @@ class Intake:
             address = parse(url)
         except InputValidationError:
             # A download of somebody's own may know other schemes.
-            parts = _split(url) if self._any_scheme() else None
+            parts = _split(url) if self.any_scheme() else None
             if parts is None or not parts.scheme or not parts.netloc or parts.scheme in ("http", "https"):
                 raise
             return f"host:{parts.netloc}", url
@@ -50,7 +49,7 @@ class Intake:
         number = 0
         async for piece in pieces(urls):
             items = [
-                url if isinstance(url, ProcessingItem) else ProcessingItem(str(url), max_retries=self._max_retries)
+                url if isinstance(url, ProcessingItem) else ProcessingItem(str(url), max_retries=self.max_retries)
                 for url in piece
             ]
             if recall and is_at_hand(urls):
@@ -82,7 +81,7 @@ class Intake:
         self, batch_id: str, chunks: Collection[int] | None, *, recall: bool
     ) -> AsyncIterator[ProcessingItem]:
         """Go through the items of a batch in the store that are not done."""
-        async for items in self._parts.rows.open_items(batch_id, chunks, self._max_retries):
+        async for items in self.parts.rows.open_items(batch_id, chunks, self.max_retries):
             if recall:
                 await self.recall(items)
             for item in items:
@@ -92,11 +91,11 @@ class Intake:
         """Give items the results of earlier runs; see ``AIProcessingPipeline.recall``."""
         items = [item for item in items if isinstance(item.url, str)]
         try:
-            earlier = await self._parts.store.earlier_results([item.url for item in items], owner=owner)
+            earlier = await self.parts.store.earlier_results([item.url for item in items], owner=owner)
         except StoreError as error:
-            self._log.warning("pages are fetched without asking what has changed: %s", classify(error).code)
+            self.logger.warning("pages are fetched without asking what has changed: %s", classify(error).code)
             return
-        analyzer = self._parts.analyzer.name if earlier else ""
+        analyzer = self.parts.analyzer.name if earlier else ""
         for item in items:
             found = earlier.get(item.url)
             same = found is not None and found.get("analyzer") == analyzer and "degraded" not in found

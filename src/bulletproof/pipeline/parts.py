@@ -161,17 +161,10 @@ class Parts:
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
-        for batching in (texts, rows):
-            if batching is not None:
-                await batching.aclose()
-        if store is not None and store is not self._given_store:
-            await store.access.aclose()
-        if extractor is not None:
-            await extractor.aclose()
-        if fetcher is not None and fetcher is not self._given_fetcher:
-            await fetcher.aclose()
-        if analyzer is not None and analyzer is not self._given_analyzer:
-            await analyzer.aclose()
+        access = store.access if store is not None and store is not self._given_store else None
+        for part in (texts, rows, access, extractor, fetcher, analyzer):
+            if part is not None and part is not self._given_fetcher and part is not self._given_analyzer:
+                await part.aclose()
 
 
 def _is_local(analyzer: Analyzer) -> bool:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ current: ContextVar[tuple[Batch, ProcessingItem] | None] = ContextVar("bulletpro
 """The item that this task works on, and its batch."""
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
 class Runner:
     """Runs the stages of items one after the other, each under its breaker and its retry policy.
 
@@ -43,35 +45,20 @@ class Runner:
     breakers that saw a failure, by name, at most a thousand.
     """
 
-    def __init__(
-        self,
-        stages: Mapping[str, Stage],
-        *,
-        policies: Mapping[str, RetryPolicy],
-        breakers: BreakerRegistry,
-        queue: WorkQueue[Any],
-        patience: float,
-        waits_for_store: Callable[[], bool],
-        monitor: AIErrorMonitor,
-        logger: logging.Logger,
-        clock: Callable[[], float],
-        time: Callable[[], float],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._stages = stages
-        self._policies = policies
-        self._breakers = breakers
-        self._queue = queue
-        self._patience = patience
-        self._waits_for_store = waits_for_store
-        self._monitor = monitor
-        self._log = logger
-        self._clock = clock
-        self._time = time
-        self._now = now
-        self._down: dict[str, tuple[float, float]] = {}  # since when, and when that was seen last
-        self._told: object = None
-        self.troubled: dict[str, AIServiceCircuitBreaker] = {}
+    stages: Mapping[str, Stage]
+    policies: Mapping[str, RetryPolicy]
+    breakers: BreakerRegistry
+    queue: WorkQueue[Any]
+    patience: float
+    waits_for_store: Callable[[], bool]
+    monitor: AIErrorMonitor
+    logger: logging.Logger
+    clock: Callable[[], float]
+    time: Callable[[], float]
+    now: Callable[[], datetime]
+    troubled: dict[str, AIServiceCircuitBreaker] = field(default_factory=dict)
+    _down: dict[str, tuple[float, float]] = field(default_factory=dict)  # since when, and when that was seen last
+    _told: object = None
 
     def begin(self) -> None:
         """Forget what was down."""
@@ -103,7 +90,7 @@ class Runner:
                 in_place = False
         except BaseException as error:
             if not raised_inside(error, task):
-                batch.move(item, ProcessingStatus.PENDING, self._now())
+                batch.move(item, ProcessingStatus.PENDING, self.now())
                 raise
             self.report(item, classify(error))
             self.fail(batch, item, classify(error))
@@ -111,7 +98,7 @@ class Runner:
         batch.figures.degraded += "degraded" in (item.result or ())
         batch.figures.truncated += "truncated" in (item.result or ())
         item.error = item.code = item.hint = item.error_type = item.not_before = item.carry = None
-        batch.move(item, ProcessingStatus.SUCCESS, self._now())
+        batch.move(item, ProcessingStatus.SUCCESS, self.now())
         return None
 
     def fail(self, batch: Batch, item: ProcessingItem, diagnosis: Diagnosis, why: str = "") -> None:
@@ -124,9 +111,9 @@ class Runner:
         stage.items -= 1
         batch.figures.failed_types[item.error_type or ""] += 1
         batch.figures.failed_codes[diagnosis.code] += 1
-        batch.move(item, ProcessingStatus.FAILED, self._now())
+        batch.move(item, ProcessingStatus.FAILED, self.now())
         batch.keep_failure(item)
-        self._log.warning(
+        self.logger.warning(
             "%s of %s failed for good: %s: %s%s",
             item.stage, one_line(item.url, limit=200), diagnosis.code, one_line(diagnosis.details, limit=300),
             f" ({why}, {item.retry_count} retries)" if why else "",
@@ -135,42 +122,42 @@ class Runner:
 
     def report(self, item: ProcessingItem, diagnosis: Diagnosis) -> None:
         """Tell the monitor of a failure, under the name of the stage."""
-        self._monitor.record_error(
+        self.monitor.record_error(
             str(diagnosis.error_type), item.stage, str(diagnosis.severity), diagnosis.details,
             code=diagnosis.code, url=one_line(item.url, limit=200),
         )  # fmt: skip
 
     def _waits(self, batch: Batch, item: ProcessingItem, wait: Wait) -> Wait:
-        batch.move(item, ProcessingStatus.RETRYING, self._now())
+        batch.move(item, ProcessingStatus.RETRYING, self.now())
         return wait._replace(size=item.carry.size)
 
     def _in_turn(self, lane: str, error: TooSoonError) -> Wait:
         """Have the pages of a host that wants time between two visits wait for their turn."""
-        due = self._time() + (error.retry_after or 0.0)
-        self._queue.narrow(lane)  # else all that the host bears at the same time would come only to be sent back
-        self._queue.park(lane, due, self._time())
+        due = self.time() + (error.retry_after or 0.0)
+        self.queue.narrow(lane)  # else all that the host bears at the same time would come only to be sent back
+        self.queue.park(lane, due, self.time())
         return Wait(lane, Kind.AGAIN, due)
 
     async def _attempt(self, batch: Batch, item: ProcessingItem, stage: str, lane: str) -> None:
         """Run a stage once; when it succeeds the item is at the next one."""
         carried: Carried = item.carry
-        breaker = self._breakers.get(lane) if stage != "extract" else None
+        breaker = self.breakers.get(lane) if stage != "extract" else None
         carried.probing = breaker is not None and breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN)
         carried.begun = False
         ticket = breaker.admit() if breaker is not None else None
         before, moves, since = item.status, len(item.history), carried.since
-        batch.move(item, ProcessingStatus.IN_PROGRESS, self._now())
+        batch.move(item, ProcessingStatus.IN_PROGRESS, self.now())
         carried.begun = True
         item.attempts[stage] = item.attempts.get(stage, 0) + 1
         figures = batch.figures.stages[stage]
         figures.attempts += 1
-        started = self._clock()
+        started = self.clock()
         if carried.since is None:
             carried.since = started
         try:
-            limit = self._policies[stage].attempt_timeout
+            limit = self.policies[stage].attempt_timeout
             async with nullcontext() if limit is None else timeout(limit):
-                following = await self._stages[stage](item, carried)
+                following = await self.stages[stage](item, carried)
         except TooSoonError:  # the site was not asked: all is as before
             if breaker is not None:
                 breaker.withdraw(ticket)  # type: ignore[arg-type]  # as below
@@ -178,7 +165,7 @@ class Runner:
             item.attempts[stage] -= 1
             if not item.attempts[stage]:
                 del item.attempts[stage]
-            batch.move(item, before, self._now())
+            batch.move(item, before, self.now())
             del item.history[moves:]
             carried.since, carried.begun = since, False
             raise
@@ -191,7 +178,7 @@ class Runner:
                     self._judge(breaker, ticket, error)
             raise
         finally:
-            seconds = self._clock() - started
+            seconds = self.clock() - started
             if carried.begun:
                 item.seconds[stage] = item.seconds.get(stage, 0.0) + seconds
                 figures.times.add(seconds)
@@ -199,22 +186,22 @@ class Runner:
                 batch.figures.answered(lane.removeprefix("host:"), seconds)
         if breaker is not None:
             breaker.succeeded(ticket)  # type: ignore[arg-type]  # there is one where there is a breaker
-        self._monitor.record_success(stage, seconds)
+        self.monitor.record_success(stage, seconds)
         if self._down and self._down.pop(lane, None) is not None:
-            self._queue.widen(lane, self._time())
-            self._log.info("%s works again", lane)
+            self.queue.widen(lane, self.time())
+            self.logger.info("%s works again", lane)
         figures.succeeded += 1
         item.stage = following or NEXT[stage]
         batch.figures.advanced(stage, item.stage)
-        self._log.debug("%s of %s done in %.3f s", stage, item.url, seconds)
+        self.logger.debug("%s of %s done in %.3f s", stage, item.url, seconds)
 
     def _failed(self, batch: Batch, item: ProcessingItem, stage: str, lane: str, error: Exception) -> Wait | None:
-        diagnosis = classify(error, now=self._now)
-        now = self._time()
+        diagnosis = classify(error, now=self.now)
+        now = self.time()
         kind = Kind.AGAIN if stage == _DOWNLOAD else Kind.LATER
         refused = isinstance(error, CircuitOpenError)
         passes = diagnosis.retryable or diagnosis.code == "disk_full"  # somebody makes room sooner or later
-        outage = stage == "store" and isinstance(error, StoreError) and passes and self._waits_for_store()
+        outage = stage == "store" and isinstance(error, StoreError) and passes and self.waits_for_store()
         if not refused:
             self.report(item, diagnosis)
         if refused or outage:
@@ -233,11 +220,11 @@ class Runner:
             self.fail(batch, item, diagnosis, why)
             return None
         _note(item, diagnosis)
-        item.not_before = self._now() + timedelta(seconds=wait)
+        item.not_before = self.now() + timedelta(seconds=wait)
         batch.figures.retries += 1
         batch.figures.stages[stage].retried += 1
         batch.figures.retried_codes[diagnosis.code] += 1
-        self._log.info(
+        self.logger.info(
             "%s of %s failed: %s: %s; retry %d of %d in %.2f s",
             stage, one_line(item.url, limit=200), diagnosis.code, one_line(diagnosis.details, limit=300),
             *item.retries_of(stage), wait,
@@ -252,19 +239,19 @@ class Runner:
         carried: Carried = item.carry
         if carried.probing and _answered(stage, error):
             self._down[lane] = (now, now)  # somebody is there: the outage, if it is one, begins anew
-            self._queue.narrow(lane)
-            pause = min(diagnosis.retry_after or _NEXT_PROBE, self._policies[stage].max_retry_after)
-            self._queue.park(lane, now + pause, now)
+            self.queue.narrow(lane)
+            pause = min(diagnosis.retry_after or _NEXT_PROBE, self.policies[stage].max_retry_after)
+            self.queue.park(lane, now + pause, now)
         elif carried.probing and diagnosis.retryable:
             # It was sent ahead to see whether a service that was down is back: that is no fault of the item's.
             carried.spared += 1
             if not self._may_wait(lane, now, error):
                 return None, "it was down for too long"
-            return self._breakers.get(lane).get_metrics()["retry_after"] or 0.0, ""  # the next probe is another's
+            return self.breakers.get(lane).get_metrics()["retry_after"] or 0.0, ""  # the next probe is another's
         wait, why = next_wait(
-            self._policies[stage], error, diagnosis,
+            self.policies[stage], error, diagnosis,
             attempt=item.attempts[stage] - carried.spared, waited=carried.waited,
-            spent=self._clock() - (carried.since or 0.0),
+            spent=self.clock() - (carried.since or 0.0),
         )  # fmt: skip
         if wait is None:
             return None, why
@@ -272,7 +259,7 @@ class Runner:
         if used >= allowed:
             return None, "no tries left"
         if stage == _DOWNLOAD and diagnosis.code == "rate_limited" and diagnosis.retry_after is not None:
-            self._queue.park(lane, now + wait, now)  # the site means all of us, not this page alone
+            self.queue.park(lane, now + wait, now)  # the site means all of us, not this page alone
         item.retry_count += 1
         item.retries[stage] = item.retries.get(stage, 0) + 1
         carried.waited = wait
@@ -300,20 +287,20 @@ class Runner:
             del self._down[next(iter(self._down))]
         if getattr(error, "state", "") == CircuitState.FORCED_OPEN.value:
             return True
-        breaker = self._breakers.get(lane)
+        breaker = self.breakers.get(lane)
         elsewhere = isinstance(error, CircuitOpenError) and error.service != breaker.service_name
         hope = elsewhere or breaker.get_metrics()["successes"] > 0
-        return now - since <= self._patience * (1.0 if hope else 0.1)
+        return now - since <= self.patience * (1.0 if hope else 0.1)
 
     def _park(self, lane: str, error: Exception, diagnosis: Diagnosis, now: float) -> None:
         """Start nothing in a lane until it may work again, and then one item to see whether it does."""
         since, _ = self._down.setdefault(lane, (now, now))
         if since == now:
-            self._log.warning("%s is down (%s): its items wait", lane, diagnosis.code)
-        self._queue.narrow(lane)
-        probing = getattr(error, "state", "") == CircuitState.HALF_OPEN.value and self._queue.running(lane) > 1
+            self.logger.warning("%s is down (%s): its items wait", lane, diagnosis.code)
+        self.queue.narrow(lane)
+        probing = getattr(error, "state", "") == CircuitState.HALF_OPEN.value and self.queue.running(lane) > 1
         if not probing:  # else the lane goes on as soon as the probe is back
-            self._queue.park(lane, now + (diagnosis.retry_after or _ASK_AGAIN), now)
+            self.queue.park(lane, now + (diagnosis.retry_after or _ASK_AGAIN), now)
 
 
 def _answered(stage: str, error: BaseException) -> bool:

@@ -70,6 +70,7 @@ class _Work:
     size: int = 0
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
 class Scheduler:
     """Takes items from any number of sources through ``run``, over and over until each is done.
 
@@ -78,29 +79,18 @@ class Scheduler:
     items that wait, only ``LATER`` work is started.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Batch, ProcessingItem, Callable[[], None]], Awaitable[Wait | None]],
-        admit: Callable[[Batch, ProcessingItem], Wait | None],
-        *,
-        queue: WorkQueue[Any],
-        limit: Callable[[], int],
-        max_kept: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Sleep | None = None,
-    ) -> None:
-        self.queue = queue
-        self.running = 0
-        self._run = run
-        self._admit = admit
-        self._limit = limit
-        self._max_kept = max_kept
-        self._kept = 0
-        self._clock = clock
-        self._sleep = sleep
-        self._jobs: set[_Job] = set()
-        self._timer: tuple[float, asyncio.Task[None]] | None = None
-        self._floor = float("-inf")
+    run: Callable[[Batch, ProcessingItem, Callable[[], None]], Awaitable[Wait | None]]
+    admit: Callable[[Batch, ProcessingItem], Wait | None]
+    queue: WorkQueue[Any]
+    limit: Callable[[], int]
+    max_kept: int
+    clock: Callable[[], float] = time.monotonic
+    sleep: Sleep | None = None
+    running: int = 0
+    _kept: int = 0
+    _jobs: set[_Job] = field(default_factory=set)
+    _timer: tuple[float, asyncio.Task[None]] | None = None
+    _floor: float = float("-inf")
 
     @property
     def busy(self) -> bool:
@@ -109,7 +99,7 @@ class Scheduler:
 
     def now(self) -> float:
         """Return the time: never before a moment that was waited for, however the waiting was done."""
-        return max(self._clock(), self._floor)
+        return max(self.clock(), self._floor)
 
     async def process(
         self,
@@ -145,8 +135,8 @@ class Scheduler:
     def pump(self) -> None:
         """Start what may be started, and see to it that the next one that is due is not forgotten."""
         now = self.now()
-        while self.running < self._limit():
-            entry = self.queue.pop(now, later_only=self._kept > self._max_kept)
+        while self.running < self.limit():
+            entry = self.queue.pop(now, later_only=self._kept > self.max_kept)
             if entry is None:
                 break
             work: _Work = entry.item
@@ -167,7 +157,7 @@ class Scheduler:
                     job.room.clear()
                     await job.room.wait()
                 job.live += 1
-                wait = self._admit(job.batch, item)
+                wait = self.admit(job.batch, item)
                 if wait is None:
                     await self._end(job, item)
                 else:
@@ -187,7 +177,7 @@ class Scheduler:
         job = work.job
         task = asyncio.current_task()
         try:
-            wait = await self._run(job.batch, work.item, partial(self._release, work))
+            wait = await self.run(job.batch, work.item, partial(self._release, work))
             self._leave(work)
             if wait is not None and job in self._jobs:
                 self._put(work, wait, pump=False)
@@ -237,14 +227,14 @@ class Scheduler:
 
     def _set_timer(self, now: float) -> None:
         when = self.queue.wakes_at()
-        if when is None or self.running >= self._limit() or (self._timer is not None and self._timer[0] <= when):
+        if when is None or self.running >= self.limit() or (self._timer is not None and self._timer[0] <= when):
             return
         if self._timer is not None:
             self._timer[1].cancel()
         self._timer = (when, asyncio.create_task(self._wake(when, max(0.0, when - now))))
 
     async def _wake(self, when: float, seconds: float) -> None:
-        await pause_async(seconds, self._sleep)
+        await pause_async(seconds, self.sleep)
         self._floor = max(self._floor, when)
         self._timer = None
         self.pump()
