@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from bulletproof.errors import StoreError
 from bulletproof.jobs import BatchJobs, Uploads
 from bulletproof.processor import AIDataProcessor
 from bulletproof.settings import Settings
-from bulletproof.store import BatchStore
+from bulletproof.store import BatchStore, SqlUsage
 from bulletproof.store.address import Address
 
 
@@ -138,3 +139,52 @@ async def test_what_passes_is_tried_again_and_what_kills_its_process_is_given_up
     await uploads._set("deadly", tries=20)
     await uploads.run("deadly")
     assert (await uploads.state("deadly", owner=None))["answer"]["code"] == "internal_error"
+
+
+async def test_what_is_withdrawn_is_not_processed_and_leaves_nothing(uploads_of: Any, monkeypatch: Any) -> None:
+    uploads, _, processor = await uploads_of(begin=False)
+    await uploads.accept("abc", File(CSV), owner="ada", options={})
+    assert not await uploads.withdraw("abc", owner="bob")
+    assert await uploads.withdraw("abc", owner="ada")
+    assert not await uploads.withdraw("abc", owner="ada")
+    assert await state(uploads, "abc", "ada") is None
+    assert await uploads.part("abc", 0) == b""
+    await uploads.run("abc")
+    assert await processor.store.get_run("abc") is None
+    # In the middle of it, or when it is done but nobody has heard of it.
+    process = processor.process_file
+    for when in ("before", "after"):
+        await uploads.accept(when, File(CSV), owner="ada", options={})
+
+        async def withdrawn(file: Any, options: Any, when: str = when) -> dict[str, Any]:
+            if when == "before":
+                assert await uploads.withdraw(when, owner="ada")
+            answer: dict[str, Any] = await process(file, options)
+            if when == "after":
+                assert await uploads.withdraw(when, owner="ada")
+            return answer
+
+        monkeypatch.setattr(processor, "process_file", withdrawn)
+        await uploads.run(when)
+        assert await processor.store.get_run(when) is None
+        assert await state(uploads, when, "ada") is None
+
+
+async def test_an_upload_counts_once_on_the_quota_of_whoever_sent_it(uploads_of: Any, monkeypatch: Any) -> None:
+    uploads, _, processor = await uploads_of(begin=False)
+    await uploads.accept("abc", File(CSV), owner="ada", options={}, subject="key:ada")
+    with monkeypatch.context() as patched:
+        original = uploads._set
+
+        async def dies(processing_id: str, **values: Any) -> bool:
+            if values["status"] == "complete":
+                raise StoreError("the process dies here")
+            return bool(await original(processing_id, **values))
+
+        patched.setattr(uploads, "_set", dies)
+        with pytest.raises(StoreError, match="dies here"):
+            await uploads.run("abc")
+    await uploads.run("abc")
+    assert await state(uploads, "abc", "ada") == "complete"
+    used = await SqlUsage(processor.store.access, "other").exchange([], ["key:ada"], now=time.time())
+    assert [(row.subject, row.what, row.amount) for row in used] == [("key:ada", "records", 50)]

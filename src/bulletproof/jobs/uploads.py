@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from bulletproof.errors import ResourceError, StoreError, classify
 from bulletproof.jobs.system import SCHEMA, Job, JobTables
 from bulletproof.processor import AIDataProcessor, ProcessOptions, error_answer
+from bulletproof.store import SqlUsage, Used
 
 KIND = "upload"
+_WITHDRAWN = "withdrawn"
 _PIECE = 2**20
 _TRIES, _DEATHS = 4, 20
 _KEPT, _RECEIVING, _UNQUEUED = 7 * 86400.0, 3600.0, 10.0  # seconds
+_DAY = 86400.0
 _LOCK = 0x62756C6C75706C64  # of PostgreSQL's advisory locks; nobody else has this number
 _log = logging.getLogger("bulletproof.jobs")
 
@@ -23,7 +26,7 @@ _uploads = sa.Table(
     "uploads",
     _metadata,
     sa.Column("processing_id", sa.Text, primary_key=True),
-    sa.Column("status", sa.Text, nullable=False),  # receiving, accepted, running, complete or failed
+    sa.Column("status", sa.Text, nullable=False),  # receiving, accepted, running, complete, failed or withdrawn
     sa.Column("owner", sa.Text),
     sa.Column("filename", sa.Text),
     sa.Column("content_type", sa.Text),
@@ -59,7 +62,9 @@ class Uploads:
         self._now = now
         self._made = False
 
-    async def accept(self, processing_id: str, file: Any, *, owner: str | None, options: dict[str, Any]) -> None:
+    async def accept(
+        self, processing_id: str, file: Any, *, owner: str | None, options: dict[str, Any], subject: str | None = None
+    ) -> None:
         """Keep a file and have it processed; it is safe when this returns.
 
         Args:
@@ -67,10 +72,12 @@ class Uploads:
             file: With ``filename``, ``content_type`` and an async ``read``.
             owner: Who may see what becomes of it.
             options: ``text_field``, ``labels`` and ``allow_fallback`` of ``ProcessOptions``.
+            subject: On whose quota it counts when it is done.
 
         Raises:
             StoreError: The database cannot be used; the file was not taken.
         """
+        options = options | {"subject": subject}
         values = {
             "processing_id": processing_id, "status": "receiving", "owner": owner, "options": options,
             "filename": getattr(file, "filename", None), "content_type": getattr(file, "content_type", None),
@@ -93,9 +100,30 @@ class Uploads:
         None when there is no such upload, or it is somebody else's.
         """
         row = await self._row(processing_id)
-        if row is None or row.status == "receiving" or row.owner not in (None, owner):
+        if row is None or row.status in ("receiving", _WITHDRAWN) or row.owner not in (None, owner):
             return None
         return {"status": row.status, "answer": row.answer}
+
+    async def withdraw(self, processing_id: str, *, owner: str | None) -> bool:
+        """Give up a file that is not processed yet, or forget why it could not be.
+
+        Args:
+            processing_id: Its id.
+            owner: Whose it must be, unless it is nobody's.
+
+        Returns:
+            Whether there was such a one. What is being made of it is not stored, or soon gone.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        mine = (_uploads.c.processing_id == processing_id) & (_uploads.c.owner.is_(None) | (_uploads.c.owner == owner))
+        gone = sa.update(_uploads).where(mine, _uploads.c.status.in_(("accepted", "running", "failed")))
+        values = {"status": _WITHDRAWN, "answer": None, "updated_at": self._seconds()}
+        found = await self._run("withdraw an upload from", gone.values(values).returning(_uploads.c.processing_id))
+        if found:
+            await self._forget_file(processing_id)
+        return bool(found)
 
     async def run(self, processing_id: str) -> None:
         """Do the job: process a file, unless that was done before.
@@ -106,22 +134,44 @@ class Uploads:
         row = await self._row(processing_id)
         if row is None or row.status in ("complete", "failed"):
             return
-        await self._set(processing_id, status="running", tries=row.tries + 1)
         store = self._processor.store
         await store.abandon_run(processing_id)  # of a process that died
+        if not await self._set(processing_id, status="running", tries=row.tries + 1):
+            await store.delete_run(processing_id)  # it was withdrawn
+            return
         answer: dict[str, Any] = {"status": "success", "stored": await store.get_run(processing_id) is not None}
         if not answer["stored"] and row.tries >= _DEATHS:
             error = ResourceError(f"processing was broken off {row.tries} times, probably by the death of its process")
             answer = error_answer(classify(error), processing_id=processing_id) | {"retryable": False}
         elif not answer["stored"]:
-            options = ProcessOptions(**row.options, owner=row.owner, processing_id=processing_id)
+            given = {name: value for name, value in row.options.items() if name != "subject"}
+            options = ProcessOptions(**given, owner=row.owner, processing_id=processing_id)
             answer = await self._processor.process_file(_Kept(self, row), options)
         failed = answer["status"] == "error"
         if (answer["retryable"] and row.tries < _TRIES) if failed else not answer["stored"]:
             why = answer["details"] if failed else "its results could not be stored"
             raise StoreError(f"upload {processing_id} is not processed yet: {why}")
-        await self._set(processing_id, status="failed" if failed else "complete", answer=answer if failed else None)
-        await self._run("remove an upload from", sa.delete(_parts).where(_parts.c.processing_id == processing_id))
+        if not failed:
+            await self._count(processing_id, row.options.get("subject"))
+        status = "failed" if failed else "complete"
+        if not await self._set(processing_id, status=status, answer=answer if failed else None):
+            await store.delete_run(processing_id)
+        await self._forget_file(processing_id)
+
+    async def _count(self, processing_id: str, subject: str | None) -> None:
+        """Count what was processed on the quota of whoever sent it; however often, it counts once."""
+        store = self._processor.store
+        run = await store.get_run(processing_id)
+        if subject is None or run is None:
+            return
+        spent, now = run.usage or {}, self._seconds()
+        used = {
+            "records": (run.records or {}).get("received", 0),
+            "tokens": spent.get("prompt_tokens", 0) + spent.get("completion_tokens", 0), "cost": spent.get("cost") or 0,
+        }  # fmt: skip
+        ends = (now // _DAY + 1) * _DAY
+        rows = [Used(subject, what, ends, amount) for what, amount in used.items() if amount]
+        await SqlUsage(store.access, f"{KIND}:{processing_id}").exchange(rows, (), now=now)
 
     async def enqueue_lost(self) -> None:
         """Enqueue what was kept but not enqueued, as when the process died in between."""
@@ -132,7 +182,7 @@ class Uploads:
     async def remove_old(self) -> None:
         """Remove what became of uploads a week ago, and those that were never received to their end."""
         stamp, status, now = _uploads.c.updated_at, _uploads.c.status, self._seconds()
-        old = status.in_(("complete", "failed")) & (stamp < now - _KEPT)
+        old = status.in_(("complete", "failed", _WITHDRAWN)) & (stamp < now - _KEPT)
         old |= (status == "receiving") & (stamp < now - _RECEIVING)
         gone = sa.select(_uploads.c.processing_id).where(old)
         parts = sa.delete(_parts).where(_parts.c.processing_id.in_(gone))
@@ -149,9 +199,14 @@ class Uploads:
         rows = await self._run("read an upload from", query)
         return rows[0] if rows else None
 
-    async def _set(self, processing_id: str, **values: Any) -> None:
-        change = sa.update(_uploads).where(_uploads.c.processing_id == processing_id)
-        await self._run("change an upload in", change.values(values | {"updated_at": self._seconds()}))
+    async def _set(self, processing_id: str, **values: Any) -> bool:
+        """Change an upload, and tell whether it is still wanted."""
+        wanted = (_uploads.c.processing_id == processing_id) & (_uploads.c.status != _WITHDRAWN)
+        change = sa.update(_uploads).where(wanted).values(values | {"updated_at": self._seconds()})
+        return bool(await self._run("change an upload in", change.returning(_uploads.c.processing_id)))
+
+    async def _forget_file(self, processing_id: str) -> None:
+        await self._run("remove an upload from", sa.delete(_parts).where(_parts.c.processing_id == processing_id))
 
     async def _run(self, doing: str, *statements: Any) -> Any:
         def work() -> Any:

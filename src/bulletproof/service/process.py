@@ -81,7 +81,8 @@ def _prefers_later(request: Request) -> bool:
 
 async def _accept(request: Request, uploads: "Uploads", file: UploadFile, options: dict[str, Any]) -> Response:
     processing_id = uuid4().hex
-    await uploads.accept(processing_id, file, owner=request.state.caller.name, options=options)
+    owner, subject = request.state.caller.name, request.state.subject
+    await uploads.accept(processing_id, file, owner=owner, options=options, subject=subject)
     location = f"/results/{processing_id}"
     body = {
         "status": "accepted",

@@ -19,7 +19,7 @@ from bulletproof.store.access import CIRCUIT, StoreAccess
 logger = logging.getLogger("bulletproof.service")
 
 MINUTE, DAY = 60.0, 86_400.0
-_MAX_COUNTS = 50_000
+_MAX_COUNTS, _MAX_SEEN = 50_000, 1000
 _EXCHANGE_SECONDS = 2.0
 
 
@@ -76,6 +76,7 @@ class Meter:
         self._windows = {limit.what: limit.window for limit in (*limits, REFUSED)}
         self._ours: dict[tuple[str, str, float], float] = {}
         self._others: dict[tuple[str, str, float], float] = {}
+        self._seen: dict[str, None] = {}
 
     def admit(self, subject: str, *, size: int = 0) -> None:
         """Count a request, if the caller has not used up what it may.
@@ -87,6 +88,11 @@ class Meter:
         Raises:
             TooManyRequestsError: It has; says of what, and when there is more.
         """
+        if self.limits:
+            self._seen.pop(subject, None)
+            self._seen[subject] = None
+            if len(self._seen) > _MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
         for limit in self.limits:
             self._check(subject, limit, size if limit.what == "bytes" else 0)
         self.add(subject, "requests", 1)
@@ -139,8 +145,8 @@ class Meter:
 
     @property
     def subjects(self) -> set[str]:
-        """Whoever has used something, here or elsewhere."""
-        return {place[0] for place in (*self._ours, *self._others)}
+        """Whoever has used something, here or elsewhere, or asked for it."""
+        return {place[0] for place in (*self._ours, *self._others)} | self._seen.keys()
 
     def learn(self, others: Sequence[Used]) -> None:
         """Take what other processes have counted."""

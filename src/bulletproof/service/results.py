@@ -1,6 +1,6 @@
 """``/results/{processing_id}``: what was stored, to read and to delete."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -10,6 +10,9 @@ from bulletproof.processor import row_as_dict
 from bulletproof.service.access import services_of
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import Accepted, Deleted, ResultsPage
+
+if TYPE_CHECKING:
+    from bulletproof.jobs import Uploads
 
 router = APIRouter(tags=["results"])
 
@@ -74,17 +77,19 @@ async def delete_results(
     request: Request,
     processing_id: Annotated[str, Path(max_length=64, description="As the answer of POST /process gave it.")],
 ) -> Response:
-    """Delete what was stored of a file, with its texts, for good."""
-    store = services_of(request).processor.store
-    if not await store.delete_run(processing_id, owner=request.state.caller.name):
+    """Delete what was stored of a file, with its texts, for good; one that is to be processed later is withdrawn."""
+    store, owner = services_of(request).processor.store, request.state.caller.name
+    uploads = _uploads(request)
+    withdrawn = uploads is not None and await uploads.withdraw(processing_id, owner=owner)
+    gone = await store.delete_run(processing_id, owner=owner) or withdrawn
+    if not gone:
         raise _nothing(processing_id)
     return Answer({"status": "success", "processing_id": processing_id, "request_id": request.state.request_id})
 
 
 async def _waiting(request: Request, processing_id: str) -> Response | None:
     """Say how far a file is that is processed later, or why it failed; None for any other."""
-    jobs = services_of(request).jobs
-    uploads = jobs.uploads if jobs is not None else None
+    uploads = _uploads(request)
     found = await uploads.state(processing_id, owner=request.state.caller.name) if uploads is not None else None
     if found is None or found["status"] == "complete":
         return None
@@ -95,6 +100,11 @@ async def _waiting(request: Request, processing_id: str) -> Response | None:
     location = f"/results/{processing_id}"
     body = {"status": found["status"], "processing_id": processing_id, "location": location, "request_id": request_id}
     return Answer(body, status_code=202, headers={"Location": location})
+
+
+def _uploads(request: Request) -> "Uploads | None":
+    jobs = services_of(request).jobs
+    return jobs.uploads if jobs is not None else None
 
 
 def _nothing(processing_id: str) -> NotFoundError:
