@@ -1,12 +1,13 @@
 """What kind of document a body is, and its text as far as decoding goes."""
 
-import codecs
 import re
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from bulletproof.errors import UnsupportedFormatError
+from bulletproof.fetch.charset import declared
 from bulletproof.ingest.cleaning import clean_text
-from bulletproof.ingest.encoding import bom_of, guess_encoding
+from bulletproof.ingest.encoding import guess_encoding
 
 Kind: TypeAlias = Literal["html", "json", "pdf", "text"]
 
@@ -20,13 +21,8 @@ _TYPES: dict[str, Kind] = {
 }  # fmt: skip
 _SILENT = ("", "application/octet-stream", "binary/octet-stream")
 _LOOKED_AT = 16 * 1024
-_DECLARED = re.compile(
-    rb"""(?:<meta[^>]{0,200}?charset|<\?xml[^>]{0,200}?encoding)\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I
-)
 _CONTROL = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
 _BINARY_SHARE = 0.02
-# Not ways of writing text: some of them take quadratic time.
-_NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 
 
 def kind_of(media_type: str, body: bytes | str) -> Kind:
@@ -68,7 +64,7 @@ def decode(body: bytes | str, charset: str | None) -> str:
         >>> decode(b"caf\\xe9", "utf-8"), decode(b"caf\\xe9", "no-such-charset")
         ('café', 'café')
     """
-    text = body.encode("utf-8", "replace").decode() if isinstance(body, str) else _decode(body, charset)
+    text = body.encode("utf-8", "replace").decode() if isinstance(body, str) else _text(body, charset)
     head = text[:_LOOKED_AT]
     if len(_CONTROL.findall(head)) > max(1, _BINARY_SHARE * len(head)):
         raise UnsupportedFormatError(
@@ -95,31 +91,9 @@ def cut(text: str) -> tuple[str, int]:
     return clean[:MAX_CHARS], max(0, len(clean) - MAX_CHARS) + max(0, len(text) - 4 * MAX_CHARS)
 
 
-def _decode(body: bytes, charset: str | None) -> str:
-    marked, length = bom_of(body)
-    if length:
-        return body[length:].decode(marked, "replace")
-    declared = _DECLARED.search(body[:_LOOKED_AT])
-    names = [charset, declared[1].decode("ascii", "replace") if declared else None, "utf-8"]
-    encodings = [found for found in map(_known, names) if found is not None]
-    if encodings[0] == "cp1252":  # said by many a server of everything; and what is not UTF-8 rarely looks like it
-        encodings.insert(0, "utf-8")
-    for encoding in encodings:
-        try:
-            return body.decode(encoding)
-        except UnicodeDecodeError as error:
-            text = body.decode(encoding, "replace")
-            # Damaged or cut off here and there, rather than in another encoding?
-            if error.start and text.count("\ufffd") * 200 < len(text) - len(text.encode("ascii", "ignore")):
-                return text
-    return body.decode(guess_encoding(body[:_LOOKED_AT]), "replace")
-
-
-def _known(name: str | None) -> str | None:
-    try:
-        found = codecs.lookup((name or "").strip()).name
-    except (LookupError, ValueError):
-        return None
-    # What is called Latin-1 on the web is cp1252 (WHATWG Encoding Standard, section 4.2).
-    found = "cp1252" if found in ("iso8859-1", "ascii") else found
-    return None if found in _NO_CHARSETS or not codecs.lookup(found)._is_text_encoding else found  # noqa: SLF001
+def _text(body: bytes, charset: str | None) -> str:
+    encoding = declared(body, charset) or guess_encoding(body[:_LOOKED_AT])
+    if encoding == "cp1252":  # said by many a server of everything; and what is not UTF-8 rarely looks like it
+        with suppress(UnicodeDecodeError):
+            return body.decode()
+    return body.decode(encoding, "replace").removeprefix("\ufeff")
