@@ -165,6 +165,7 @@ class StateMachine:
         if rates is not None and self.state is not _DISABLED:
             rates.add(now, False, slow)
             if self.state is not _HALF_OPEN and self._trip(now, None):
+                self._look()
                 return True
         if self.state is _HALF_OPEN:
             return self._probe_succeeded(now, slow)

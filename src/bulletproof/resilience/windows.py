@@ -2,34 +2,10 @@
 
 import math
 from collections import deque
-from typing import Protocol
+from typing import TypeAlias
 
 _GRAINS = 256
 _FAILED, _SLOW = 1, 2
-
-
-class RateWindow(Protocol):
-    """Counts calls, failures and slow calls over the last calls or the last seconds."""
-
-    total: int
-    failures: int
-    slow: int
-
-    @property
-    def until(self) -> float:
-        """The moment up to which successes may be counted elsewhere and handed in later by ``absorb``."""
-
-    def add(self, now: float, failed: bool, slow: bool) -> None:
-        """Take in one call."""
-
-    def absorb(self, successes: int) -> None:
-        """Take in calls that succeeded, and were not slow, since the last ``add``."""
-
-    def prune(self, now: float) -> None:
-        """Let go of what has left the window."""
-
-    def clear(self) -> None:
-        """Forget everything."""
 
 
 class CountWindow:
@@ -49,6 +25,7 @@ class CountWindow:
     __slots__ = ("_at", "_ring", "_size", "failures", "slow", "total")
 
     until = math.inf
+    """The moment up to which successes may be counted elsewhere and handed in later by ``absorb``."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -167,6 +144,10 @@ class TimeWindow:
         if slow:
             entry[3] += 1
             self.slow += 1
+
+
+RateWindow: TypeAlias = CountWindow | TimeWindow
+"""Counts calls, failures and slow calls over the last calls or the last seconds."""
 
 
 class FailureTimes:

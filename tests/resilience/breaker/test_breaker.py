@@ -406,6 +406,22 @@ def test_shadow_mode_warns_again_after_it_was_calm(make: Any, clock: Any) -> Non
     assert breaker.state is CircuitState.SHADOW
 
 
+def test_shadow_mode_warns_again_after_calls_were_quick_for_a_while(make: Any, clock: Any) -> None:
+    breaker = make(
+        slow_call_duration=2, slow_call_rate_threshold=0.5, minimum_calls=3, window_type="count", window_size=5
+    )
+    breaker.shadow()
+    events: list[CircuitEvent] = []
+    breaker.add_listener(events.append)
+
+    def work(seconds: float) -> None:
+        clock.time += seconds
+
+    for seconds in (0, 2, 0, 2, 0, 2):  # too many are slow at the fourth, no longer at the fifth, again at the sixth
+        breaker.call_sync(work, seconds)
+    assert [event.kind for event in events] == ["would_open"] * 2
+
+
 def test_shadow_mode_warns_again_when_it_is_entered_again(make: Any) -> None:
     breaker = make()
     events: list[CircuitEvent] = []
