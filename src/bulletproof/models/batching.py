@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class _Batch:
     runaways: list[asyncio.Future[Outputs]] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class Joiner:
     """Joins requests into batches.
 
@@ -52,12 +53,12 @@ class Joiner:
         wait: Seconds that a request waits for others.
     """
 
-    def __init__(self, execute: Execute, *, name: str, most_rows: int, wait: float) -> None:
-        self._execute = execute
-        self._name = name
-        self._most_rows = most_rows
-        self._wait = wait
-        self._open: _Batch | None = None
+    execute: Execute
+    _: KW_ONLY
+    name: str
+    most_rows: int
+    wait: float
+    _open: _Batch | None = field(default=None, init=False)
 
     async def ask(self, rows: Rows, on_runaway: OnRunaway) -> Outputs:
         """Run rows together with those of others, within the deadline of the context; see ``Runner.run``.
@@ -75,7 +76,7 @@ class Joiner:
         except TimeoutError as expiry:
             if isinstance(expiry, AIError):
                 raise
-            raise PredictionTimeoutError(f"{self._name} did not answer within {left:.3g} s") from expiry
+            raise PredictionTimeoutError(f"{self.name} did not answer within {left:.3g} s") from expiry
         finally:
             if not any(other.waits for other in batch.members):
                 self._give_up(batch)
@@ -85,16 +86,16 @@ class Joiner:
     def _join(self, member: _Member) -> _Batch:
         loop = asyncio.get_running_loop()
         batch = self._open
-        if batch is not None and batch.size + len(member.rows) > self._most_rows:
+        if batch is not None and batch.size + len(member.rows) > self.most_rows:
             self._start(batch)
             batch = None
         if batch is None:
             batch = self._open = _Batch(loop.create_future())
             # Not in the context of its first request, whose deadline is not that of the others.
-            batch.timer = loop.call_later(self._wait, self._start, batch, context=Context())
+            batch.timer = loop.call_later(self.wait, self._start, batch, context=Context())
         batch.members.append(member)
         batch.size += len(member.rows)
-        if batch.size >= self._most_rows:
+        if batch.size >= self.most_rows:
             self._start(batch)
         return batch
 
@@ -139,7 +140,7 @@ class Joiner:
         rows = np.concatenate([member.rows for member in members])
         try:
             with deadline(left / 2 if 0 < left < float("inf") else None):
-                outputs = await self._execute(rows, on_runaway)
+                outputs = await self.execute(rows, on_runaway)
             parts = _split(outputs, [len(member.rows) for member in members])
         except (ModelError, ResourceError) as error:
             if not isinstance(error, ModelLoadError):
@@ -159,7 +160,7 @@ class Joiner:
             return  # its own time limit answers
         try:
             with deadline(left if left < float("inf") else None):
-                outputs = await self._execute(member.rows, on_runaway)
+                outputs = await self.execute(member.rows, on_runaway)
         except Exception as error:  # noqa: BLE001 -- it is the member's own
             self._fail([member], error)
         else:

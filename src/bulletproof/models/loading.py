@@ -148,19 +148,10 @@ def _load(model_path: str | os.PathLike[str], model_type: str, sha256: str | Non
                 path = fetch_model(model_path, Path(folder, "model"), sha256=sha256)
                 return loader, _load_with(loader, model_type, path, sha256)
         return loader, _RETRY.call(_load_with, loader, model_type, Path(model_path), sha256)
-    except _NotFoundError as error:
-        raise ModelLoadError(
-            f"Model file not found: {model_path}",
-            hint=f"Check the path; relative ones begin at {Path.cwd()}.",
-        ) from error.__cause__
     except (CircuitOpenError, ModelLoadError):
         raise
     except (Exception, SystemExit) as error:  # a pickle may well end the process; it does not end ours
         raise load_failure(error, model_type, model_path) from error
-
-
-class _NotFoundError(Exception):
-    """The model file itself is missing, not one that its loading asked for."""
 
 
 def _loader_of(model_type: str) -> Loader:
@@ -195,7 +186,9 @@ def _load_with(loader: Loader, model_type: str, path: Path, sha256: str | None) 
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _NotFoundError from error
+        raise ModelLoadError(
+            f"Model file not found: {path}", hint=f"Check the path; relative ones begin at {Path.cwd()}."
+        ) from error
     if stat.S_ISDIR(facts.st_mode):
         return _load_folder(loader, path, sha256)
     if not stat.S_ISREG(facts.st_mode):

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,7 @@ class Trial:
         }
 
 
+@dataclass(eq=False)
 class Trials:
     """Asks candidates in place of the active version, or beside it.
 
@@ -122,20 +123,13 @@ class Trials:
         clock: Gives monotonic seconds.
     """
 
-    def __init__(
-        self,
-        lane_of: Callable[[str, str], Lane],
-        *,
-        on_failure: Callable[[Trial, Exception], None],
-        draw: Callable[[], float],
-        clock: Callable[[], float],
-    ) -> None:
-        self.known: dict[str, Trial] = {}
-        self._lane_of = lane_of
-        self._on_failure = on_failure
-        self._draw = draw
-        self._clock = clock
-        self._beside: set[asyncio.Task[None]] = set()
+    lane_of: Callable[[str, str], Lane]
+    _: KW_ONLY
+    on_failure: Callable[[Trial, Exception], None]
+    draw: Callable[[], float]
+    clock: Callable[[], float]
+    known: dict[str, Trial] = field(default_factory=dict, init=False)
+    _beside: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def predict(self, active: Lane, rule: Candidate, rows: Rows, data: object) -> tuple[str, list[Answer]]:
         """Predict within the deadline of the context, with the candidate taking part in its share of the requests.
@@ -147,24 +141,24 @@ class Trials:
         trial = self.known.get(name)
         if trial is None or trial.rule != rule or trial.active_version != version:
             trial = self.known[name] = Trial(name, version, rule)
-        if self._draw() >= rule.share:
+        if self.draw() >= rule.share:
             return version, await active.predict(rows)
         if rule.mode == "canary":
             try:
-                candidate = self._lane_of(name, rule.version)
+                candidate = self.lane_of(name, rule.version)
                 left, allowed = remaining(), active.manifest.limits.timeout_seconds
                 seconds = allowed if left is None else min(left, allowed)
-                with deadline(max(seconds * _CANARY_TIME, _LEAST_SECONDS), clock=self._clock):
+                with deadline(max(seconds * _CANARY_TIME, _LEAST_SECONDS), clock=self.clock):
                     answers = await self._timed(trial.candidate, candidate, candidate.read(data)[0])
             except Exception as error:  # noqa: BLE001 -- whatever it is, there is another version to ask
                 trial.rescued += 1
-                self._on_failure(trial, error)
+                self.on_failure(trial, error)
             else:
                 self._compare(trial, lambda: active, trial.active, data, answers)
                 return rule.version, answers
         answers = await self._timed(trial.active, active, rows)
         if rule.mode == "shadow":
-            self._compare(trial, lambda: self._lane_of(name, rule.version), trial.candidate, data, answers)
+            self._compare(trial, lambda: self.lane_of(name, rule.version), trial.candidate, data, answers)
         return version, answers
 
     async def aclose(self) -> None:
@@ -175,14 +169,14 @@ class Trials:
         await asyncio.gather(*beside, return_exceptions=True)
 
     async def _timed(self, side: Side, lane: Lane, rows: Rows) -> list[Answer]:
-        began = self._clock()
+        began = self.clock()
         try:
             answers = await lane.predict(rows)
         except Exception as error:
             side.errors[classify(error).code] += 1
             raise
         side.answered += 1
-        side.seconds.append(self._clock() - began)
+        side.seconds.append(self.clock() - began)
         return answers
 
     def _compare(
@@ -201,11 +195,11 @@ class Trials:
     ) -> None:
         try:
             lane = lane_of()
-            with deadline(lane.manifest.limits.timeout_seconds, clock=self._clock):
+            with deadline(lane.manifest.limits.timeout_seconds, clock=self.clock):
                 other = await self._timed(side, lane, lane.read(data)[0])
             trial.compare(*((other, answers) if side is trial.active else (answers, other)))
         except Exception as error:  # noqa: BLE001 -- the caller has long been answered
-            self._on_failure(trial, error)
+            self.on_failure(trial, error)
 
 
 def _quantile(times: Sequence[float], share: float) -> float | None:

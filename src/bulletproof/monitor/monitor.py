@@ -150,7 +150,7 @@ class AIErrorMonitor(Recorder):
             >>> AIErrorMonitor().get_health_status()
             'healthy'
         """
-        return str(self._health()["status"])
+        return str(self.explain_health()["status"])
 
     def explain_health(self) -> dict[str, Any]:
         """Return the health with its reasons.
@@ -163,7 +163,19 @@ class AIErrorMonitor(Recorder):
             >>> AIErrorMonitor().explain_health()["basis"]
             'counts'
         """
-        return self._health()
+        with self._lock:
+            at = self._drain()
+            counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+            errors: dict[str, tuple[list[Series], list[Series]]] = {name: ([], []) for name in self._operations}
+            for cell in self._cells:
+                ours = cell.error_type != _VALIDATION
+                if cell.service in errors:
+                    errors[cell.service][ours].append(cell.series)
+                count = cell.series.since(at - COUNTED) if ours else 0
+                if count:
+                    counted[cell.service][cell.severity] += count
+            measured = {name: _measure(self._operations[name], *series) for name, series in errors.items()}
+            return judge(measured, counted, at=at, objective=self.objective, retention_hours=self.retention_hours)
 
     def recent(self, n: int = 50, *, fingerprint: str | None = None, service: str | None = None) -> list[ErrorEvent]:
         """Return the latest errors, the newest first.
@@ -287,21 +299,6 @@ class AIErrorMonitor(Recorder):
                     }
                 )
         return sorted(found, key=lambda row: -row["recent"] + row["baseline"])
-
-    def _health(self) -> dict[str, Any]:
-        with self._lock:
-            at = self._drain()
-            counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
-            errors: dict[str, tuple[list[Series], list[Series]]] = {name: ([], []) for name in self._operations}
-            for cell in self._cells:
-                ours = cell.error_type != _VALIDATION
-                if cell.service in errors:
-                    errors[cell.service][ours].append(cell.series)
-                count = cell.series.since(at - COUNTED) if ours else 0
-                if count:
-                    counted[cell.service][cell.severity] += count
-            measured = {name: _measure(self._operations[name], *series) for name, series in errors.items()}
-            return judge(measured, counted, at=at, objective=self.objective, retention_hours=self.retention_hours)
 
 
 def _measure(operations: Operations, theirs: list[Series], ours: list[Series]) -> Measure:
