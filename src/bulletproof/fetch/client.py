@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bulletproof.errors import ConfigurationError, FileTooLargeError, ServiceTimeoutError
@@ -18,24 +19,18 @@ if TYPE_CHECKING:
 _ACCEPT = "text/html, application/xhtml+xml, text/*;q=0.9, application/json;q=0.9, application/pdf;q=0.9, */*;q=0.1"
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
 class Client:
     """Asks sites, through sockets that the guard makes: no proxy, no cookies, no redirects; see ``Fetcher``."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        limits: FetchLimits,
-        *,
-        user_agent: str,
-        per_host: int,
-        tls: ssl.SSLContext | None,
-        resolver: Any,
-        clock: Callable[[], float],
-    ) -> None:
-        self._guard, self._limits, self._clock = guard, limits, clock
-        self._headers = {"User-Agent": user_agent, "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED}
-        self._per_host, self._tls, self._resolver = per_host, tls, resolver
-        self._session: aiohttp.ClientSession | None = None
+    guard: Guard
+    limits: FetchLimits
+    user_agent: str
+    per_host: int
+    tls: ssl.SSLContext | None
+    resolver: Any
+    clock: Callable[[], float]
+    _session: "aiohttp.ClientSession | None" = None
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -49,7 +44,7 @@ class Client:
         session = self._connected()
         from yarl import URL
 
-        this = Attempt(self._guard.check(address))
+        this = Attempt(self.guard.check(address))
         token = attempt.set(this)
         try:
             with translating(address, this):
@@ -61,7 +56,7 @@ class Client:
 
     async def read(self, answer: "aiohttp.ClientResponse", cut: int | None = None) -> bytes:
         """Return the body, unpacked; only about its first ``cut`` bytes when that is given."""
-        limits, clock = self._limits, self._clock
+        limits, clock = self.limits, self.clock
         if cut is None and (answer.content_length or 0) > limits.max_bytes:
             raise _too_large(f"the page has {answer.content_length:,} bytes", limits.max_bytes)
         unpacker = Unpacker(answer.headers.get("Content-Encoding"))
@@ -99,18 +94,18 @@ class Client:
                     code="missing_dependency",
                     hint="pip install 'bulletproof-ai[pipeline]'",
                 ) from error
-            limits = self._limits
+            limits = self.limits
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    socket_factory=self._guard.socket,
+                    socket_factory=self.guard.socket,
                     limit=0,
-                    limit_per_host=self._per_host,
-                    ssl=self._tls if self._tls is not None else True,
-                    resolver=self._resolver,
-                    use_dns_cache=self._resolver is None,
+                    limit_per_host=self.per_host,
+                    ssl=self.tls if self.tls is not None else True,
+                    resolver=self.resolver,
+                    use_dns_cache=self.resolver is None,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
+                headers={"User-Agent": self.user_agent, "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED},
                 timeout=aiohttp.ClientTimeout(sock_connect=limits.connect_timeout, sock_read=limits.read_timeout),
                 auto_decompress=False,
                 trust_env=False,

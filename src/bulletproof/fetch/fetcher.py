@@ -97,7 +97,13 @@ class Fetcher:
         self._respect_robots = respect_robots
         self._clock, self._now = clock, now
         self._client = Client(
-            self._guard, limits, user_agent=user_agent, per_host=per_host, tls=tls, resolver=resolver, clock=clock
+            guard=self._guard,
+            limits=limits,
+            user_agent=user_agent,
+            per_host=per_host,
+            tls=tls,
+            resolver=resolver,
+            clock=clock,
         )
 
     @classmethod

@@ -3,6 +3,7 @@
 import gzip
 import io
 import zlib
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from bulletproof.errors import FileTooLargeError, InvalidFileError
@@ -83,18 +84,19 @@ class GunzipSource:
         return InvalidFileError(message, code="invalid_archive", byte=self._counter.count)
 
 
+@dataclass(frozen=True, slots=True)
 class RecordLimit:
     """Refuses a file of too many records; in a packed one, of more than honest texts of its size would be.
 
     Millions of tiny records pack into a few kilobytes, and each of them costs as much as a long one.
     """
 
-    def __init__(self, limits: IngestLimits, packed: BoundedSource | None) -> None:
-        self._limits, self._packed = limits, packed
+    limits: IngestLimits
+    packed: BoundedSource | None
 
     def check(self, count: int) -> None:
         """Let pass so many records, of the part of the file that was read."""
-        limits, packed = self._limits, self._packed
+        limits, packed = self.limits, self.packed
         if count > limits.max_records:
             raise FileTooLargeError(
                 f"The file has more than the {limits.max_records:,} records allowed",

@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from bulletproof.errors import FileTooLargeError, InvalidFileError
@@ -163,6 +164,7 @@ def elements(cursor: JsonCursor, depth: int) -> Iterator[Any]:
         yield cursor.value(depth, row)
 
 
+@dataclass(slots=True, eq=False)
 class JsonDocument:
     """Finds the array of records in a document and reads it.
 
@@ -171,18 +173,17 @@ class JsonDocument:
     is the first that is larger than what is held in memory. An object with a text and no array is one record.
     """
 
-    def __init__(self, cursor: JsonCursor, limits: IngestLimits, notes: Notes, text_field: str | None) -> None:
-        self._cursor = cursor
-        self._limits = limits
-        self._notes = notes
-        self._text_field = text_field
-        self._kinds: dict[str, str] = {}
-        self._chosen: str | None = None
-        self._ignored: list[str] = []
+    cursor: JsonCursor
+    limits: IngestLimits
+    notes: Notes
+    text_field: str | None
+    _kinds: dict[str, str] = field(default_factory=dict)
+    _chosen: str | None = None
+    _ignored: list[str] = field(default_factory=list)
 
     def records(self) -> Iterator[_Sized]:
         """Yield each record and its size in characters."""
-        cursor = self._cursor
+        cursor = self.cursor
         first = cursor.peek()
         if not first:
             raise InvalidFileError("The file is empty", code="empty_file")
@@ -205,33 +206,33 @@ class JsonDocument:
         self._end()
 
     def _end(self) -> None:
-        if self._cursor.peek():
-            hint = " (JSON lines belong in a file named .jsonl)" if self._cursor.text[self._cursor.pos] in "[{" else ""
-            raise self._cursor.error(f"There is something behind the end of the document{hint}")
+        if self.cursor.peek():
+            hint = " (JSON lines belong in a file named .jsonl)" if self.cursor.text[self.cursor.pos] in "[{" else ""
+            raise self.cursor.error(f"There is something behind the end of the document{hint}")
         if self._ignored:
             chosen = "the object itself" if self._chosen is None else shorten(self._chosen)
-            self._notes.say(f"Records were read from {chosen}; not from {listing(self._ignored)}.")
+            self.notes.say(f"Records were read from {chosen}; not from {listing(self._ignored)}.")
 
     def _object(self) -> Iterator[_Sized]:
         held: tuple[str, list[_Sized]] | None = None
         texts: dict[str, str] = {}
         for name in self._names():
-            if self._cursor.peek() == "[":
+            if self.cursor.peek() == "[":
                 candidate = yield from self._array(name)
                 if candidate and held:
                     self._ignored.append(name)
                 elif candidate:
                     held = (name, candidate)
                 continue
-            value = self._cursor.value(1)
+            value = self.cursor.value(1)
             self._kinds[name] = kind_of(value)
-            if isinstance(value, str) and len(value) <= self._limits.max_field_bytes and len(texts) < 100:
+            if isinstance(value, str) and len(value) <= self.limits.max_field_bytes and len(texts) < 100:
                 texts[name] = value
         if self._chosen is not None:
             if held:
                 self._ignored.append(held[0])
         elif self._is_record(texts):
-            self._notes.say("The file holds a single object; it was read as one record.")
+            self.notes.say("The file holds a single object; it was read as one record.")
             yield texts, sum(map(len, texts.values()))
         elif held:
             self._chosen = held[0]
@@ -242,7 +243,7 @@ class JsonDocument:
 
     def _names(self) -> Iterator[str]:
         """Yield the name of each field, when the cursor stands before its value, which has to be read then."""
-        cursor = self._cursor
+        cursor = self.cursor
         for _ in cursor.items("}"):
             char = cursor.peek()
             if char == "}":
@@ -256,22 +257,22 @@ class JsonDocument:
             if name in self._kinds:
                 if name == self._chosen:
                     raise cursor.error(f"The array {shorten(name)} is given twice")
-                self._notes.count_duplicate(name)
-            elif len(self._kinds) >= self._limits.max_columns:
-                raise cursor.error(f"An object has more than the {self._limits.max_columns:,} fields allowed")
+                self.notes.count_duplicate(name)
+            elif len(self._kinds) >= self.limits.max_columns:
+                raise cursor.error(f"An object has more than the {self.limits.max_columns:,} fields allowed")
             self._kinds[name] = ""
             yield name
 
     def _array(self, name: str) -> Generator[_Sized, None, list[_Sized]]:
         """Yield the elements if this is the array of records; return them if they are texts that may be it."""
-        values = elements(self._cursor, 2)
+        values = elements(self.cursor, 2)
         may_wait = self._chosen is None and name != "X" and name.casefold() not in _NOT_RECORDS
         head: list[_Sized] = []
         size = 0
         objects = texts = whole = False
         for value in values:
-            head.append((value, self._cursor.size))
-            size += self._cursor.size + 8
+            head.append((value, self.cursor.size))
+            size += self.cursor.size + 8
             objects = isinstance(value, dict) and len(head) <= _TELLING
             texts = texts or isinstance(value, str)
             if objects or size > _HELD or (len(head) >= _TELLING and not (texts and may_wait)):
@@ -280,7 +281,7 @@ class JsonDocument:
             whole = True
         self._kinds[name] = f"array of {kind_of(head[0][0], plural=True)}" if head else "empty array"
         texts = texts and not objects and name.casefold() not in _NOT_RECORDS
-        wanted = objects and (self._text_field is None or bool(alike(head[-1][0], self._text_field)))
+        wanted = objects and (self.text_field is None or bool(alike(head[-1][0], self.text_field)))
         if self._chosen is not None or not (wanted or texts):
             if objects or texts:
                 self._ignored.append(name)
@@ -292,11 +293,11 @@ class JsonDocument:
         self._chosen = name
         yield from head
         for value in values:
-            yield value, self._cursor.size
+            yield value, self.cursor.size
         return []
 
     def _is_record(self, texts: dict[str, str]) -> bool:
-        return bool(named(list(texts)) if self._text_field is None else alike(texts, self._text_field))
+        return bool(named(list(texts)) if self.text_field is None else alike(texts, self.text_field))
 
     def _nothing(self) -> InvalidFileError:
         kinds = self._kinds
@@ -305,8 +306,8 @@ class JsonDocument:
         if all(kind == "empty array" for kind in kinds.values()):
             return InvalidFileError(f"The file holds no records: {listing(list(kinds))} is empty", code="empty_file")
         found = ", ".join(f"{shorten(name)} ({kind})" for name, kind in list(kinds.items())[:20])
-        if self._text_field is not None:
-            return missing_field(self._text_field, list(kinds))
+        if self.text_field is not None:
+            return missing_field(self.text_field, list(kinds))
         hint = None
         if "X" in kinds and "y" in kinds:
             hint = "Put texts into X; for rows of numbers use POST /predict, or load_training_data in Python."

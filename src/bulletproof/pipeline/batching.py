@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from bulletproof.errors import InvalidModelOutputError, classify
@@ -13,6 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(slots=True, eq=False)
 class Batcher(Generic[T, R]):
     """Collects what single callers hand in and works on it together.
 
@@ -23,23 +25,14 @@ class Batcher(Generic[T, R]):
     does not fail the others. An error that may pass goes to all callers, who try again when they want to.
     """
 
-    def __init__(
-        self,
-        work: Callable[[list[T]], Awaitable[Sequence[R]]],
-        *,
-        size: int = 64,
-        ready: int = 64,
-        linger: float = 0.002,
-        parallel: int = 1,
-    ) -> None:
-        self._work = work
-        self._size = size
-        self._ready = min(ready, size)
-        self._linger = linger
-        self._parallel = parallel
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+    work: Callable[[list[T]], Awaitable[Sequence[R]]]
+    size: int = 64
+    ready: int = 64
+    linger: float = 0.002
+    parallel: int = 1
+    _waiting: list[tuple[T, asyncio.Future[R]]] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _timer: asyncio.TimerHandle | None = None
 
     async def submit(self, entry: T) -> R:
         """Have one entry worked on and return its result."""
@@ -63,20 +56,20 @@ class Batcher(Generic[T, R]):
 
     def _look(self) -> None:
         """Begin a batch if that is worth it, or see to it that one begins in time."""
-        if len(self._tasks) >= self._parallel or not self._waiting:
+        if len(self._tasks) >= self.parallel or not self._waiting:
             return
-        if len(self._waiting) >= self._ready:
+        if len(self._waiting) >= min(self.ready, self.size):
             self._start()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._linger, self._start)
+            self._timer = asyncio.get_running_loop().call_later(self.linger, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and len(self._tasks) < self._parallel:
-            batch = [one for one in self._waiting[: self._size] if not one[1].done()]
-            del self._waiting[: self._size]
+        while self._waiting and len(self._tasks) < self.parallel:
+            batch = [one for one in self._waiting[: self.size] if not one[1].done()]
+            del self._waiting[: self.size]
             if batch:
                 task = asyncio.create_task(self._run(batch))
                 self._tasks.add(task)
@@ -89,7 +82,7 @@ class Batcher(Generic[T, R]):
 
     async def _run(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         try:
-            results = await self._work([entry for entry, _ in batch])
+            results = await self.work([entry for entry, _ in batch])
             if len(results) != len(batch):
                 raise InvalidModelOutputError(f"{len(batch)} results were due, and {len(results)} came")
         except asyncio.CancelledError:
