@@ -25,6 +25,7 @@ _WEIGHT = 0.2  # of the latest run in the usual time of a run
 _LOAD_PATIENCE = 60.0  # seconds that a request without a time of its own waits for its model to be loaded
 _UNKNOWN = 16  # requests for each place of an isolated model that wait for it to be loaded the first time
 _WORSE = 1.3  # times the wait for a place that was reckoned with, from which the queue is looked at again
+_SURE = 0.75  # of the time of a request that the wait may take as it is reckoned: better refused at once than late
 
 
 class Lane:
@@ -67,6 +68,7 @@ class Lane:
             tolerance=2,
             clock=clock,
         )
+        self._seconds = limits.timeout_seconds
         self._lease = lease
         self._is_ready = is_ready
         self._fixed = fixed
@@ -99,7 +101,7 @@ class Lane:
         """
         if not self._is_ready(self.manifest):
             await self._load()
-        with deadline(self.manifest.limits.timeout_seconds, clock=self._clock):
+        with deadline(self._seconds, clock=self._clock):
             return await self._predict(rows)
 
     async def _load(self) -> None:
@@ -126,6 +128,7 @@ class Lane:
         failure: BaseException | None = None
         goes_on: list[asyncio.Future[Outputs]] = []
         try:
+            self._leave_to_others()
             outputs = await self._run(rows, goes_on.append)
             return answers_of(outputs, len(rows), self.manifest.output)
         except BaseException as error:
@@ -173,8 +176,10 @@ class Lane:
 
     def _leave(self, entry: float, failure: BaseException | None, goes_on: list[asyncio.Future[Outputs]]) -> None:
         """Give the place back, once nothing runs in it any more."""
-        if isinstance(failure, OverloadedError):
-            failure = asyncio.CancelledError()  # the model was not asked: no sign that it has too much to do
+        late = isinstance(failure, PredictionTimeoutError) and self._clock() - entry < _SURE * self._seconds
+        if isinstance(failure, OverloadedError) or late:
+            # The model was not asked, or its caller had little time: no sign that it has too much to do.
+            failure = asyncio.CancelledError()
         if not goes_on:
             self.limit.leave(entry, failure)
             return
@@ -196,10 +201,18 @@ class Lane:
                 retry_after=self._wait_for(1),
             )
         wait, left = self._wait_for(len(self._queue) + 1), remaining()
-        if left is not None and wait > left:
+        if left is not None and (wait > _SURE * left or wait + self.usual > left):
             raise OverloadedError(
                 f"{self.name}: a place would be free in about {wait:.2g} s, and this request has {left:.2g} s left",
                 retry_after=wait,
+            )
+
+    def _leave_to_others(self) -> None:
+        """Give the place up when the time left is too short for a run, and others wait who have more."""
+        left = remaining()
+        if self._queue and left is not None and left < self.usual:
+            raise OverloadedError(
+                f"{self.name}: a place was free too late for this request", retry_after=self._wait_for(len(self._queue))
             )
 
     def _wait_for(self, queued: int) -> float:
@@ -209,7 +222,7 @@ class Lane:
     async def _execute(self, rows: Rows, on_runaway: OnRunaway) -> Outputs:
         async with self._lease(self.manifest) as runner:
             left = remaining()
-            seconds = self.manifest.limits.timeout_seconds if left is None else left
+            seconds = self._seconds if left is None else left
             began = self._clock()
             try:
                 outputs = await runner.run(rows, timeout=seconds, on_runaway=on_runaway)

@@ -22,8 +22,8 @@ class AdaptiveLimit(Guard):
     are as fast as ever and the places are all used, more are. Overload errors (429, 503, timeouts) shrink it at once.
     The rule is that of Netflix' concurrency-limits (``GradientLimit``): the new limit is the old one times usual /
     present time, plus room for a short queue. Here the times are means over as many calls as there are places, since
-    the answers of models differ much in length. What is usual is measured anew from time to time, for which the limit
-    drops to half for a moment. A decorator and ``call``, for threads and tasks alike.
+    the answers of models differ much in length. What is usual is measured anew when it has held the limit down for
+    long, for which the limit drops to half for a moment. A decorator and ``call``, for threads and tasks alike.
 
     Args:
         name: What it protects; named in errors.
@@ -154,7 +154,8 @@ class AdaptiveLimit(Guard):
         mean, busiest = self._total / self._count, self._busiest
         self._count = self._busiest = 0
         self._total = 0.0
-        self._windows += 1
+        if self._usual is None or mean > self._tolerance * self._usual:
+            self._windows += 1  # it is what is usual that holds the limit down
         if self._windows == _PROBE:
             self._windows, self._usual, self._stale = 0, None, in_use - 1
             self._settle(self._estimate / 2)

@@ -13,6 +13,7 @@ from bulletproof.settings import get_settings
 _HEAD_SECONDS = 20.0  # from the first byte of a request, or from connecting, to the end of its headers
 _REST_SECONDS = 5.0  # for a body that nobody reads, so that its sender sees the answer
 _LAST_SECONDS = 1.0  # for a last request on a connection that stood idle when the service was told to stop
+_REFUSED = b"HTTP/1.1 503 Service Unavailable\r\n"
 
 
 class Connections(HttpToolsProtocol):
@@ -24,6 +25,8 @@ class Connections(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _retiring = False
+    _in_head = False  # a request has begun, and its headers are not all there
+    _refused = False  # the request that is being read has its answer already
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or tell it that there are too many."""
@@ -44,15 +47,23 @@ class Connections(HttpToolsProtocol):
         """Read on, unless it was told to go."""
         if not self.transport.is_closing():
             super().data_received(data)
+            # Nearly always all of it is there at once, and needs no timer.
+            if self._timer is None and (self._in_head or self._refused):
+                self._close_in(_HEAD_SECONDS if self._in_head else _REST_SECONDS)
 
     def on_message_begin(self) -> None:
         """Give the headers their time."""
-        self._close_in(_HEAD_SECONDS)
+        self._stop_timer()
+        self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the app."""
+        """Hand the request to the app, unless there is no room for it."""
         self._stop_timer()
+        self._in_head = False
+        self._refused = self._refuse()
+        if self._refused:
+            return
         super().on_headers_complete()
         if self._retiring and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -67,7 +78,41 @@ class Connections(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the time for a body that nobody read."""
         self._stop_timer()
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
+        elif not self.transport.is_closing():
+            self._refused = False
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def _refuse(self) -> bool:
+        """Answer a request whose door is full, as ``refusals`` of the app's state says; tell whether it was one."""
+        refusals = self.app_state.get("refusals")
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if refusals is None or busy or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+            return False
+        try:
+            self.scope["path"] = self.root_path + self.url.partition(b"?")[0].decode("ascii")
+        except UnicodeDecodeError:
+            return False
+        self.scope["method"] = "POST"
+        answer = refusals(self.scope)
+        if answer is None:
+            return False
+        self.server_state.total_requests += 1
+        ends = self._retiring or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive()
+        usual = b"".join(b"%s: %s\r\n" % line for line in self.server_state.default_headers)
+        self.transport.write(_REFUSED + usual + (b"connection: close\r\n" if ends else b"") + answer)
+        if ends:
+            self.transport.close()
+        return True
 
     def shutdown(self) -> None:
         """Stop: after the answer under way, or after the request that may just be coming."""

@@ -71,22 +71,30 @@ class Door:
         """How many may be inside now."""
         return self._queued + (self.turns.max_concurrent if self.turns is not None else 0)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether anybody might be refused."""
+        return self._total >= share_of(self.room)
+
+    def refuses(self, caller: str) -> bool:
+        """Tell whether a request of a caller cannot be let in now."""
+        room, total = self.room, self._total
+        if total >= room and self.turns is not None and self.turns.queued:
+            return not self.turns.would_make_room(caller)
+        return total >= room or (caller not in self._sole and self._inside[caller] >= share_of(room))
+
     def admit(self, caller: str) -> None:
         """Let a request in, which has to be followed by ``leave``.
 
         Raises:
             OverloadedError: There is no room for it.
         """
-        room, mine = self.room, self._inside[caller]
-        if self._total >= room and self.turns is not None and self.turns.queued:
-            try:
-                self.turns.make_room(caller)
-            except OverloadedError:
-                raise self._full(room) from None
-        elif self._total >= room or (mine >= share_of(room) and caller not in self._sole):
-            raise self._full(room)
+        if self.refuses(caller):
+            raise self.full()
+        if self._total >= self.room and self.turns is not None:
+            self.turns.make_room(caller)
         self.used = True
-        self._inside[caller] = mine + 1
+        self._inside[caller] += 1
         self._total += 1
 
     def leave(self, caller: str) -> None:
@@ -143,22 +151,25 @@ class Door:
         late = OverloadedError("too late") if status == 504 else None
         self.turns.leave(caller, began=taught, error=late)
 
-    def _full(self, room: int) -> OverloadedError:
+    def full(self) -> OverloadedError:
+        """Return what those are told for whom there is no room."""
+        room = self.room
         places = self.turns.max_concurrent if self.turns is not None else room
         wait = max(1.0, self._queued * self._usual / max(1, places))
         return OverloadedError(f"{self.name}: all {room} places, inside and in the queue, are taken", retry_after=wait)
 
-    def tell(self, request_id: str) -> None:
+    def tell(self, request_id: str) -> bool:
         """Log that requests are refused, once a second: a flood must not become one of log lines."""
         self._untold += 1
         now = self._clock()
         if now - self._told_at < 1:
-            return
+            return False
         logger.warning(
             "%s: %d refused, as all places are taken", self.name, self._untold,
             extra={"request_id": request_id, "code": "overloaded", "error_type": "resource_error"},
         )  # fmt: skip
         self._untold, self._told_at = 0, now
+        return True
 
 
 class Doors:

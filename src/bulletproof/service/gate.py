@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from os import urandom
 from typing import Any
 
@@ -18,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from bulletproof.errors import (
-    AccessDeniedError,
     AIError,
     Diagnosis,
     FileTooLargeError,
@@ -27,55 +25,45 @@ from bulletproof.errors import (
     classify,
 )
 from bulletproof.service.attending import while_connected
+from bulletproof.service.callers import Callers, declared_size, headers_of, subject_of
 from bulletproof.service.doors import Door, Doors
-from bulletproof.service.hosts import TrustedHosts
-from bulletproof.service.keys import SCOPES, WORK, KeyRing, scope_of
-from bulletproof.service.peers import is_foreign, is_here
-from bulletproof.service.quota import Meter
 from bulletproof.service.responses import diagnosis_response
 
 logger = logging.getLogger("bulletproof.service")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FORWARDING = frozenset(("forwarded", "x-forwarded-for", "x-real-ip", "via"))
-_OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
 _MANY = frozenset({"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"})
 # Where a page of the dashboard sends the file that it hands on to /process.
 _UPLOADS = "/dashboard/_nicegui/client/"
+_SPLIT = "Split the file, use 'bulletproof process FILE' for large ones, or raise BULLETPROOF_MAX_UPLOAD_BYTES."
+# What to do about a body that is too large; what has no setting is bounded for good.
+_SMALLER = (
+    ("/predict", "Send fewer rows in one request; the bound on it is fixed."),
+    ("/v2/", "Send fewer rows in one request; the bound on it is fixed."),
+    ("/batches", "Send the URLs in several batches, or raise BULLETPROOF_MAX_UPLOAD_BYTES."),
+    (
+        "/process",
+        "Split the file, use 'bulletproof process FILE' for large ones, or raise BULLETPROOF_MAX_UPLOAD_BYTES.",
+    ),
+    (_UPLOADS, "Split the file, use 'bulletproof process FILE' for large ones, or raise BULLETPROOF_MAX_UPLOAD_BYTES."),
+)
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 _PAUSE_SECONDS = 30.0  # between two pieces of a body
 _RESTART_SECONDS = 5.0
 _OURS = (b"x-request-id", b"x-content-type-options")
-_DEFAULTS = (
+DEFAULT_HEADERS = (  # of every answer that has none of its own
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-_NAMES = frozenset((*_OURS, *(name for name, _ in _DEFAULTS)))
+_NAMES = frozenset((*_OURS, *(name for name, _ in DEFAULT_HEADERS)))
 _END = 256  # last bytes of a body that are kept: a form's closing boundary has to be there
-LOCAL = "local"
-"""Name of whoever is on this machine, where there are no keys."""
 
 
 class AnswerBrokenOffError(Exception):
     """A failure in the middle of an answer, which was logged; tells the server to break the connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends a request.
-
-    Args:
-        name: A digest of the key, ``local`` for this machine without keys, or ``anonymous``.
-        known: Whether the caller has shown that it may use the service.
-        scopes: What it may do.
-    """
-
-    name: str
-    known: bool
-    scopes: tuple[str, ...] = ()
 
 
 class Gate:
@@ -83,9 +71,7 @@ class Gate:
 
     Args:
         app: The app behind.
-        keys: Keys that may use the service; without any, only this machine may.
-        meter: Says whether a caller has used up what it may.
-        hosts: Names by which the service may be addressed.
+        callers: Who may use the service.
         doors: How many requests of each kind are let in; all when None.
         check_room: Called before an upload is read; raises when there is no room for it.
         max_body: Largest body in bytes, by path; ``""`` for all others.
@@ -99,9 +85,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        keys: KeyRing,
-        meter: Meter,
-        hosts: TrustedHosts = TrustedHosts(()),  # noqa: B008 -- it never changes
+        callers: Callers,
         doors: Doors | None = None,
         check_room: Callable[[], None] = lambda: None,
         max_body: dict[str, int],
@@ -111,9 +95,7 @@ class Gate:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.app = app
-        self._keys = keys
-        self.meter = meter
-        self._hosts = hosts
+        self.callers = callers
         self._doors = doors
         self.check_room = check_room
         self._max_body = max_body
@@ -135,56 +117,10 @@ class Gate:
     def _admits_socket(self, scope: Scope) -> bool:
         """Only the dashboard has websockets; it has a guard of its own, who asks for the session."""
         try:
-            self.caller(scope, _headers_of(scope))
+            self.callers.caller(scope, headers_of(scope))
         except InputValidationError:
             return False
         return str(scope["path"]).startswith("/dashboard/")
-
-    def caller(self, scope: Scope, headers: Mapping[str, str]) -> Caller:
-        """Say who sends the request.
-
-        Raises:
-            InputValidationError: The request was made for another host.
-            AccessDeniedError: It may not use the service.
-        """
-        self._hosts.check(scope["path"], headers)
-        if self._keys.wanted:
-            return self._caller_by_key(scope, headers)
-        reason = None
-        if not _FORWARDING.isdisjoint(headers):
-            reason = "this request came through a proxy"
-        elif not is_here(scope.get("client")):
-            reason = "this request came from another one"
-        elif is_foreign(headers.get("host", "")) or is_foreign(headers.get("origin", "")):
-            # A page of somebody else's, in a browser on this machine: cross-site, or by DNS rebinding.
-            reason = "this request was made for another host or by its pages"
-        if reason is not None:
-            raise AccessDeniedError(
-                f"without API keys the service answers this machine only, and {reason}",
-                code="forbidden",
-                hint="Set BULLETPROOF_API_KEYS and send one of the keys.",
-            )
-        return Caller(LOCAL, known=True, scopes=SCOPES)
-
-    def _caller_by_key(self, scope: Scope, headers: Mapping[str, str]) -> Caller:
-        path = str(scope["path"])
-        given = _key_of(headers)
-        if given:
-            address = _address_of(scope)
-            self.meter.check_refused(address)
-            key = self._keys.find(given)
-            if key is None:
-                self.meter.refuse(address)
-                raise AccessDeniedError("the API key is not valid")
-            needed = scope_of(scope.get("method", "GET"), path)
-            if needed not in key.scopes and not path.startswith(_OPEN_PATHS):
-                raise AccessDeniedError(
-                    f"the API key {key.name!r} may {', '.join(key.scopes)}; this needs {needed}", code="forbidden"
-                )
-            return Caller(key.owner, known=True, scopes=key.scopes)
-        if path == "/health" or path.startswith(_OPEN_PATHS):
-            return Caller("anonymous", known=False)
-        raise AccessDeniedError("an API key is needed")
 
     def door(self, method: str, path: str) -> Door | None:
         """Return the door of a request; None for what is let in always."""
@@ -201,8 +137,8 @@ class _Exchange:
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         self.gate = gate
         self.scope = scope
-        self.headers = _headers_of(scope)
-        self.request_id = _request_id(self.headers)
+        self.headers = headers_of(scope)
+        self.request_id = request_id_of(self.headers)
         self.limit = gate.max_body(scope["path"])
         self.received = 0
         self.started = 0.0
@@ -230,13 +166,10 @@ class _Exchange:
         self.started = started = self.gate.clock()
         self.scope.setdefault("state", {})["request_id"] = self.request_id
         try:
-            caller = self.scope["state"]["caller"] = self.gate.caller(self.scope, self.headers)
+            caller = self.scope["state"]["caller"] = self.gate.callers.caller(self.scope, self.headers)
             size = self._check_length()
-            named = caller.known and caller.name != LOCAL
-            self.subject = self.scope["state"]["subject"] = caller.name if named else _address_of(self.scope)
-            if self.gate.meter.limits and scope_of(self.scope["method"], self.scope["path"]) in WORK:
-                self.metered = True
-                self.gate.meter.admit(self.subject, size=size)
+            self.subject = self.scope["state"]["subject"] = subject_of(self.scope, caller)
+            self.metered = self.gate.callers.charge(self.scope, self.headers, caller)
             door = self.gate.door(self.scope["method"], self.scope["path"])
             if door is not None:
                 await self._come_in(door, caller.name, size)
@@ -286,8 +219,7 @@ class _Exchange:
             self.door.give_back(self.caller, self.size, began, status=self.status)
 
     def _check_length(self) -> int:
-        declared = self.headers.get("content-length")
-        size = int(declared[:20]) if declared is not None and declared.isascii() and declared.isdigit() else 0
+        size = declared_size(self.headers)
         if size > self.limit:
             raise self._refuse(self._size_error())
         return size
@@ -297,11 +229,9 @@ class _Exchange:
         return error
 
     def _size_error(self) -> AIError:
-        return FileTooLargeError(
-            f"the request body has more than the {self.limit:,} bytes allowed",
-            hint="Split the file, use 'bulletproof process FILE' for large ones, "
-            "or raise BULLETPROOF_MAX_UPLOAD_BYTES.",
-        )
+        path = self.scope["path"]
+        hint = next((hint for way, hint in _SMALLER if path.startswith(way)), "Send less in one request.")
+        return FileTooLargeError(f"the request body has more than the {self.limit:,} bytes allowed", hint=hint)
 
     async def receive(self) -> Message:
         if self.complete:
@@ -360,16 +290,15 @@ class _Exchange:
             headers, request_id = message.get("headers", ()), (b"x-request-id", self.request_id.encode())
             names = {name for name, _ in headers}
             if names.isdisjoint(_NAMES):
-                message["headers"] = [*headers, request_id, *_DEFAULTS]
+                message["headers"] = [*headers, request_id, *DEFAULT_HEADERS]
             else:
                 message["headers"] = [
                     *((name, value) for name, value in headers if name not in _OURS),
                     request_id,
-                    *(default for default in _DEFAULTS if default[0] in _OURS or default[0] not in names),
+                    *(default for default in DEFAULT_HEADERS if default[0] in _OURS or default[0] not in names),
                 ]
             if self.metered:
-                standing = self.gate.meter.headers(self.subject)
-                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in standing.items()]
+                message["headers"] += self.gate.callers.standing(self.subject)
         await self._send(message)
 
     async def _answer(self, error: Exception) -> None:
@@ -426,7 +355,7 @@ class _Exchange:
         method, route, state = self.scope["method"], self._route(), self.scope["state"]
         self.gate.observe(method, route, self.status, seconds)
         if self.metered:
-            self.gate.meter.add(self.subject, "bytes", self.received)
+            self.gate.callers.meter.add(self.subject, "bytes", self.received)
         # One line for a failure: the one that says what failed. Good predictions are many, and counted; what a
         # dashboard asks for every two seconds would drown the rest.
         told = self.status >= 400 and "failure_logged" in state
@@ -445,21 +374,10 @@ class _Exchange:
         return getattr(route, "path", None) or ("/dashboard" if _is_dashboard(self.scope["path"]) else "unmatched")
 
 
-def _headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers by name, of several the first; read once, they are looked at again and again."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
-
-
-def _request_id(headers: Mapping[str, str]) -> str:
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Return the id of a request: the given one if it is harmless, or a new one."""
     given = headers.get("x-request-id", "")
     return given if given and _REQUEST_ID.fullmatch(given) else urandom(16).hex()
-
-
-def _key_of(headers: Mapping[str, str]) -> str | None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    return headers.get("x-api-key")
 
 
 def _is_upload(path: str) -> bool:
@@ -468,8 +386,3 @@ def _is_upload(path: str) -> bool:
 
 def _is_dashboard(path: str) -> bool:
     return path == "/dashboard" or path.startswith("/dashboard/")
-
-
-def _address_of(scope: Scope) -> str:
-    client = scope.get("client")
-    return f"address:{client[0] if client else 'unknown'}"

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from bulletproof.errors import AccessDeniedError, NotFoundError
 from bulletproof.service.access import services_of
-from bulletproof.service.gate import LOCAL
+from bulletproof.service.callers import LOCAL
 from bulletproof.service.parts import all_breakers
 from bulletproof.service.peers import is_loopback
 from bulletproof.service.responses import Answer

@@ -67,7 +67,7 @@ class Turns:
     @property
     def queued(self) -> int:
         """Requests that wait."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
     async def place(self, caller: str) -> AsyncIterator[None]:
@@ -117,12 +117,21 @@ class Turns:
         Raises:
             OverloadedError: It has as many.
         """
-        longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
-        if len(self._waiting.get(longest, ())) <= len(self._waiting.get(caller, ())) + 1:
+        if not self.would_make_room(caller):
             raise self._full()
+        longest = self._longest()
         newest = self._waiting[longest][-1]
         self._forget(longest, newest)
         newest.set_exception(self._full())
+
+    def would_make_room(self, caller: str) -> bool:
+        """Tell whether another caller has so many more in the queue that ``make_room`` sends one of those away."""
+        if len(self._waiting) == 1 and caller in self._waiting:
+            return False
+        return len(self._waiting.get(self._longest(), ())) > len(self._waiting.get(caller, ())) + 1
+
+    def _longest(self) -> str:
+        return max(self._waiting, key=lambda name: len(self._waiting[name]), default="")
 
     def _full(self) -> OverloadedError:
         return OverloadedError(

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import ASGIApp
 
 from bulletproof._version import __version__
 from bulletproof.chaos import Chaos
@@ -26,15 +27,17 @@ from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer,
 from bulletproof.resilience.shared import SharedState
 from bulletproof.service import batches, docs, health, inference, kept, operate, predict, process, results
 from bulletproof.service.access import form_problem
+from bulletproof.service.callers import LOCAL, Callers
 from bulletproof.service.doors import Doors
 from bulletproof.service.exposition import published, refresh
 from bulletproof.service.faults import chaos_of, put_into, struck
-from bulletproof.service.gate import LOCAL, Gate
+from bulletproof.service.gate import Gate
 from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import KeyRing, key_ring
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.quota import Meter, limits_of, metering
+from bulletproof.service.refusals import Refusals
 from bulletproof.service.responses import error_response
 from bulletproof.service.retention import expiring
 from bulletproof.service.sharing import shared_memory
@@ -143,8 +146,10 @@ def create_app(
 
         telemetry = Telemetry.from_environment()
 
+    gates: list[Gate] = []
+
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         try:
             await _open_store(services)
             async with (
@@ -157,7 +162,8 @@ def create_app(
                 with when_told_to_stop(services.stop):
                     services.ready = True
                     services.models.warm()
-                    yield
+                    # Traces are to have every request, those too that are refused.
+                    yield {"refusals": Refusals(gates[-1])} if gates and telemetry is None else {}
                     services.ready = False
         finally:
             services.ready = False
@@ -208,12 +214,13 @@ def create_app(
             request_id=request_id,
         )
 
-    app.add_middleware(predict.Direct)
-    app.add_middleware(
+    def guarded(inner: ASGIApp) -> Gate:
+        gates.append(gate(inner))
+        return gates[-1]
+
+    gate = partial(
         Gate,
-        keys=keys,
-        meter=services.meter,
-        hosts=TrustedHosts(settings.trusted_hosts),
+        callers=Callers(keys, services.meter, TrustedHosts(settings.trusted_hosts)),
         doors=services.doors,
         check_room=Watermarks(
             settings.data_dir,
@@ -226,6 +233,8 @@ def create_app(
         observe=services.measures.observe_request,
         report=report,
     )
+    app.add_middleware(predict.Direct)
+    app.add_middleware(guarded)
     if telemetry is not None:
         app.add_middleware(telemetry.middleware)
     return app
