@@ -1,7 +1,8 @@
 """A load generator: one process that keeps an HTTP server busy and notes every answer.
 
 Closed: so many connections, each sends its next request as soon as it has its answer. Open: so many requests a second,
-whether the answers come or not, each on a free connection or a new one.
+whether the answers come or not, each on a free connection or a new one. What is answered later than ``deadline``
+seconds after it was sent counts as late, not as answered meanwhile.
 
     python -m benchmarks.load '{"port": 8000, "path": "/predict", "body": "{}", "connections": 16, "seconds": 5}'
 """
@@ -86,7 +87,7 @@ async def closed(port: int, request: bytes, connections: int, seconds: float) ->
     return summary(latencies, time.perf_counter() - began)
 
 
-async def opened(port: int, request: bytes, rate: float, seconds: float) -> dict[str, Any]:
+async def opened(port: int, request: bytes, rate: float, seconds: float, deadline: float) -> dict[str, Any]:
     """Send so many requests a second; whoever has no answer in ten seconds gives up."""
     loop = asyncio.get_running_loop()
     latencies: dict[str, list[float]] = {}
@@ -100,7 +101,7 @@ async def opened(port: int, request: bytes, rate: float, seconds: float) -> dict
         future = waiting.pop(connection, None)
         if future is not None and not future.done():
             latencies.setdefault(status, []).append(latency)
-            in_time[status] += time.perf_counter() <= end
+            in_time[status] += latency <= deadline and time.perf_counter() <= end
             connection.started = 0.0
             future.set_result(None)
 
@@ -160,7 +161,7 @@ async def main(plan: dict[str, Any]) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"POST {plan['path']} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
     if "rate" in plan:
-        found = await opened(plan["port"], request, plan["rate"], plan["seconds"])
+        found = await opened(plan["port"], request, plan["rate"], plan["seconds"], plan.get("deadline", PATIENCE))
     else:
         found = await closed(plan["port"], request, plan["connections"], plan["seconds"])
     print(json.dumps(found))
