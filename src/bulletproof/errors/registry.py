@@ -6,7 +6,7 @@ class that moves to another module of its library is still known.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from bulletproof.errors.codes import CODES
@@ -98,11 +98,6 @@ def register(
     _changed()
 
 
-def final(code: str) -> Verdict:
-    """Return the verdict that has this code and is not worth another try."""
-    return Verdict(code, retryable=False)
-
-
 def read_verdict(text: str) -> Verdict:
     """Return the verdict that a table states as ``code, mark ... = details``; ``rules/known.txt`` says which marks."""
     head, _, details = text.partition(" = ")
@@ -116,6 +111,11 @@ def read_verdict(text: str) -> Verdict:
             defer="cause" if "cause" in marks else "context" if "context" in marks else "no",
         )
     )
+
+
+def verdicts(table: Mapping[str, str]) -> dict[str, Verdict]:
+    """Return for each name its verdict, from a table of the names that stand for one."""
+    return {name: read_verdict(verdict) for verdict, names in table.items() for name in names.split()}
 
 
 def phrases(table: str) -> tuple[tuple[re.Pattern[str], Verdict], ...]:

@@ -6,21 +6,19 @@ Their texts quote statements, parameters and rows, so what is shown leaves out e
 import re
 
 from bulletproof.errors.reading import mro_of, read, text_of
-from bulletproof.errors.registry import Verdict, final, phrases, rule
+from bulletproof.errors.registry import Verdict, phrases, rule, verdicts
 from bulletproof.errors.text import without_values
 
 _DRIVER_IN_TEXT = re.compile(r"^\(([\w.]+)\)\s*")
 
 # SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_STATES = {
+_STATES = verdicts({
     "database_unavailable": "08 53 57 58 XX F0 40001 40P01 55P03 25006",
+    "database_unavailable, final": "28 3D 42501",
     "disk_full": "53100",
     "out_of_memory": "53200",
     "invalid_input": "22",
-}
-_BY_STATE = {state: Verdict(code) for code, states in _STATES.items() for state in states.split()} | {
-    state: final("database_unavailable") for state in ("28", "3D", "42501")
-}
+})  # fmt: skip
 _SQLITE = phrases("""
 database_unavailable:
     (?:database|table).* is locked|schema has changed|busy
@@ -63,27 +61,26 @@ def driver(error: BaseException) -> Verdict:
     for attribute in ("sqlstate", "pgcode"):
         state = read(error, attribute)
         if isinstance(state, str) and len(state) == 5:
-            verdict = _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or Verdict("internal_error")
+            verdict = _STATES.get(state) or _STATES.get(state[:2]) or Verdict("internal_error")
             return verdict._replace(details=details)
     names = [base.__name__.removesuffix("Error") for base in mro_of(type(error))]
-    verdict = next((_BY_NAME[name] for name in names if name in _BY_NAME), Verdict("internal_error"))
+    verdict = next((_CONDITIONS[name] for name in names if name in _CONDITIONS), Verdict("internal_error"))
     return verdict._replace(details=details)
 
 
-_CONDITIONS = {
-    Verdict("database_unavailable"): """TooManyConnections CannotConnectNow DeadlockDetected Serialization
+_CONDITIONS = verdicts({
+    "database_unavailable": """TooManyConnections CannotConnectNow DeadlockDetected Serialization
         SerializationFailure QueryCanceled QueryCanceledError AdminShutdown CrashShutdown ConnectionDoesNotExist
         ConnectionFailure PostgresConnection LockNotAvailable TransactionRollback OperatorIntervention
         InsufficientResources System InternalServer Operational Interface TargetServerAttributeNotMatched""",
-    final("database_unavailable"): """InvalidPassword InvalidAuthorizationSpecification InvalidCatalogName
+    "database_unavailable, final": """InvalidPassword InvalidAuthorizationSpecification InvalidCatalogName
         InsufficientPrivilege""",
-    Verdict("disk_full"): "DiskFull",
-    Verdict("out_of_memory"): "OutOfMemory",
-    Verdict("invalid_input"): "Data",
-    Verdict("internal_error"): "Integrity Programming NotSupported Internal IntegrityConstraintViolation",
-    final("misconfigured"): "ClientConfiguration",
-}
-_BY_NAME = {name: verdict for verdict, names in _CONDITIONS.items() for name in names.split()}
+    "disk_full": "DiskFull",
+    "out_of_memory": "OutOfMemory",
+    "invalid_input": "Data",
+    "internal_error": "Integrity Programming NotSupported Internal IntegrityConstraintViolation",
+    "misconfigured, final": "ClientConfiguration",
+})  # fmt: skip
 
 
 @rule("sqlalchemy.exc.DBAPIError", "sqlalchemy.exc.StatementError")
@@ -112,7 +109,7 @@ def mongo(error: BaseException) -> Verdict:
     """By MongoDB's error code, else its words."""
     details = without_values(text_of(error))
     if read(error, "code") in (13, 18) or "uthentication failed" in details or "not authorized" in details:
-        return final("database_unavailable")._replace(details=details)
+        return Verdict("database_unavailable", retryable=False, details=details)
     if read(error, "code") in (6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436, 112, 251):
         return Verdict("database_unavailable", details=details)
     return Verdict("internal_error", details=details)

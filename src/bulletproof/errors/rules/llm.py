@@ -2,7 +2,7 @@
 
 from bulletproof.errors.http import parse_body, status_of, verdict_of
 from bulletproof.errors.reading import read, text_of
-from bulletproof.errors.registry import Verdict, final, rule
+from bulletproof.errors.registry import Verdict, rule, verdicts
 
 
 @rule("openai.OpenAIError", "anthropic.AnthropicError")
@@ -11,20 +11,19 @@ def client_setup(error: BaseException) -> str:
     return "misconfigured" if "api_key" in text_of(error) else "internal_error"
 
 
-_AWS = {
+_AWS = verdicts({
     "rate_limited": """throttling throttlingexception throttledexception requestthrottled requestthrottledexception
         toomanyrequestsexception provisionedthroughputexceededexception requestlimitexceeded bandwidthlimitexceeded
         slowdown priorrequestnotcomplete transactioninprogressexception ec2throttledexception""",
-    "quota_exhausted": "servicequotaexceededexception limitexceededexception quotaexceededexception",
-    "auth_failed": """accessdenied accessdeniedexception authfailure expiredtoken expiredtokenexception
+    "quota_exhausted, neutral": "servicequotaexceededexception limitexceededexception quotaexceededexception",
+    "auth_failed, neutral": """accessdenied accessdeniedexception authfailure expiredtoken expiredtokenexception
         invalidclienttokenid unrecognizedclientexception invalidsignatureexception signaturedoesnotmatch
         invalidaccesskeyid missingauthenticationtoken notauthorized unauthorizedoperation""",
     "service_timeout": "requesttimeout requesttimeoutexception modeltimeoutexception",
     "service_unavailable": """internalerror internalfailure internalserverexception serviceunavailable
         serviceunavailableexception modelnotreadyexception modelstreamerrorexception""",
     "bad_response": "modelerrorexception",
-}
-_AWS_CODES = {name: code for code, names in _AWS.items() for name in names.split()}
+})  # fmt: skip
 
 
 @rule("botocore.exceptions.ClientError")
@@ -36,34 +35,25 @@ def aws(error: BaseException) -> Verdict:
     body = parse_body(read(error, "response"))
     text = text_of(error)
     name = body.code if body is not None else text.partition("(")[2].partition(")")[0]
-    code = _AWS_CODES.get(name.lower())
-    if code is not None:
-        neutral = code in ("auth_failed", "quota_exhausted")
-        return Verdict(code, None, (body.message if body else None) or None, counts=not neutral)
+    verdict = _AWS.get(name.lower())
+    if verdict is not None:
+        return verdict._replace(details=(body.message if body else None) or None)
     status = status_of(error)
     if status is not None and body is not None:
         return verdict_of(status, body, text)
     return Verdict("service_unavailable") if status is None and not name else Verdict("request_rejected", counts=False)
 
 
-_GRPC = {
-    "CANCELLED": Verdict("cancelled", counts=False),
-    "INVALID_ARGUMENT": Verdict("request_rejected", counts=False),
-    "DEADLINE_EXCEEDED": Verdict("service_timeout"),
-    "NOT_FOUND": Verdict("request_rejected", counts=False),
-    "ALREADY_EXISTS": Verdict("request_rejected", counts=False),
-    "PERMISSION_DENIED": Verdict("auth_failed", counts=False),
-    "RESOURCE_EXHAUSTED": Verdict("rate_limited"),
-    "FAILED_PRECONDITION": Verdict("request_rejected", counts=False),
-    "ABORTED": Verdict("service_unavailable"),
-    "OUT_OF_RANGE": Verdict("request_rejected", counts=False),
-    "UNIMPLEMENTED": Verdict("request_rejected"),
-    "INTERNAL": Verdict("service_unavailable"),
-    "UNAVAILABLE": Verdict("service_unavailable"),
-    "DATA_LOSS": final("bad_response"),
-    "UNAUTHENTICATED": Verdict("auth_failed", counts=False),
-    "UNKNOWN": Verdict("service_unavailable"),
-}
+# All others, known or not, are service_unavailable.
+_GRPC = verdicts({
+    "cancelled, neutral": "CANCELLED",
+    "request_rejected, neutral": "INVALID_ARGUMENT NOT_FOUND ALREADY_EXISTS FAILED_PRECONDITION OUT_OF_RANGE",
+    "request_rejected": "UNIMPLEMENTED",
+    "auth_failed, neutral": "PERMISSION_DENIED UNAUTHENTICATED",
+    "service_timeout": "DEADLINE_EXCEEDED",
+    "rate_limited": "RESOURCE_EXHAUSTED",
+    "bad_response, final": "DATA_LOSS",
+})  # fmt: skip
 
 
 @rule("grpc.RpcError")
