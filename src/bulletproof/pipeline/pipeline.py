@@ -392,6 +392,8 @@ class AIProcessingPipeline:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._users == 1 and self._batch.own and self._batch.finished != self._batch.figures.total:
+            await self._finish(self._batch)
         self._users -= 1
         if not self._users:
             await self._parts.aclose()
