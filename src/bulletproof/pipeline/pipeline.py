@@ -396,8 +396,6 @@ class AIProcessingPipeline:
             await self._finish(self._batch)
         self._users -= 1
         if not self._users:
-            if self._batch.own and self._batch.finished != self._batch.figures.total:
-                await self._finish(self._batch)
             await self._parts.aclose()
 
     # Inside.
