@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,3 +75,27 @@ def test_without_its_database_the_service_counts_alone_and_says_so_once(serve: A
         assert health["status"] == "degraded"
         assert health["components"]["sharing"]["since"]
     assert log.read_text().count("error counts cannot be shared for now") == 1
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(serve: Any) -> None:
+    serve(workers=2)
+    parent = serve.processes.pop()
+    family = children_of(parent.pid)
+    assert len(family) >= 3
+    parent.kill()
+    parent.wait()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            number = int(stat.parent.name)
+            found |= {number, *children_of(number)}
+    return found

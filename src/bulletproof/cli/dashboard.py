@@ -1,10 +1,9 @@
 """``bulletproof dashboard``: the dashboard as a process of its own."""
 
 import multiprocessing
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -57,6 +56,7 @@ def run_dashboard(api: str, host: str, port: int) -> None:
     import uvicorn
 
     from bulletproof.service.logs import configure_logs
+    from bulletproof.workers import end_with_parent
 
     configure_logs(load_settings())
     server = uvicorn.Server(
@@ -70,16 +70,9 @@ def run_dashboard(api: str, host: str, port: int) -> None:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_stop_with, args=(parent, server), daemon=True).start()
+    end_with_parent()
     with suppress(KeyboardInterrupt):
         server.run()
-
-
-def _stop_with(parent: Any, server: Any) -> None:
-    parent.join()
-    server.should_exit = True
 
 
 @contextmanager

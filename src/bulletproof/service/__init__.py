@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bulletproof.service.logs import configure_logs
 from bulletproof.service.wiring import create_app
 from bulletproof.settings import load_settings
+from bulletproof.workers import end_with_parent
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,6 +22,7 @@ _LONG_SECONDS = 0.02
 
 @cache
 def _app() -> "FastAPI":
+    end_with_parent()  # one of several workers, whose parent looks after the socket
     settings = load_settings()
     configure_logs(settings)
     app = create_app(settings)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from bulletproof.errors import DeadlineExceededError, ResourceError
-from bulletproof.workers.starting import Aside
+from bulletproof.workers.starting import Aside, end_with_parent
 
 T = TypeVar("T")
 
@@ -185,6 +185,7 @@ def _start(initializer: Callable[[], None] | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if hasattr(signal, "pthread_sigmask"):  # held back since the start, see Aside
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
     if initializer is not None:
         initializer()
 

@@ -1,9 +1,12 @@
 """Start processes that leave the main script of the caller alone."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import context, resource_tracker, spawn
+from multiprocessing import connection, context, parent_process, resource_tracker, spawn
+from threading import Thread
 from typing import Any
 
 _prepare = spawn.get_preparation_data
@@ -78,3 +81,31 @@ def _without_main(name: str) -> dict[str, Any]:
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
     return data
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when the one that started it by ``multiprocessing`` is gone, be it by ``kill -9``.
+
+    Nothing happens in a process that was not started so. On Linux the kernel sends the signal when the pipe that comes
+    from the parent loses its other end (fcntl(2), F_SETSIG), whatever this process is stuck in; elsewhere a thread
+    watches. ``PR_SET_PDEATHSIG`` would not do: it fires when the *thread* ends that started this process.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+    pipe: Any = parent.sentinel
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        if connection.wait([pipe], 0):  # it ended before that
+            os.kill(os.getpid(), signal.SIGTERM)
+        return
+
+    def watch() -> None:
+        connection.wait([pipe])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, name="bulletproof-parent", daemon=True).start()
