@@ -132,19 +132,21 @@ class _Shown:
         return self._said[id(item)] != (item.status.value, item.stage)
 
     async def _save(self, items: Sequence[ProcessingItem], *, at_end: bool = False) -> None:
-        rows = []
+        rows, said, kept = [], {}, {}
         for item in items:
-            self._said[id(item)] = (item.status.value, item.stage)
+            said[id(item)] = (item.status.value, item.stage)
             row = so_far(item)
             if at_end and item.status is ProcessingStatus.PENDING and item.code is not None:
                 row.status = ProcessingStatus.RETRYING.value  # a try of what failed before was broken off
             failed = at_end or item.status is ProcessingStatus.RETRYING
             if failed and self._kept.get(id(item)) != item.stage and (made := made_of(item)) is not None:
-                row.made, self._kept[id(item)] = made, item.stage
+                row.made, kept[id(item)] = made, item.stage
                 item.key.row.made = {}
             rows.append(row)
         if rows:
             await self._store.save(self._batch_id, rows)
+            self._said |= said
+            self._kept |= kept
 
 
 async def _goes_on(store: BatchStore, batch_id: str) -> bool:

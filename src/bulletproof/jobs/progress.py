@@ -24,24 +24,15 @@ _OF_BREAKER = ("service", "state", "failures", "rejected", "retry_after", "last_
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What this process measured of one batch.
-
-    Args:
-        batch_id: The batch.
-        figures: The measurements; for all chunks of it.
-        source: Names this part among those of all processes.
-        lanes: Where items wait or were lately.
-        users: Chunks that are worked on.
-        saved_at: When it was saved last.
-        marks: How many items were done when.
-    """
+    """What this process measured of one batch, in all chunks of it."""
 
     batch_id: str
     figures: Figures
-    source: str = field(default_factory=lambda: uuid4().hex)
-    lanes: set[str] = field(default_factory=set)
-    users: int = 0
+    source: str = field(default_factory=lambda: uuid4().hex)  # unlike those of all other processes
+    lanes: set[str] = field(default_factory=set)  # where items waited lately
+    users: int = 0  # chunks that are worked on
     saved_at: float = 0.0
+    # How many items were done when.
     marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_RATE_SECONDS))
 
     def rate(self, now: float) -> float:
@@ -86,7 +77,6 @@ class Progress:
             if len(self._parts) > _KEPT_PARTS:
                 del self._parts[name]
         if not part.users:
-            part.lanes.clear()
             part.marks.clear()
             part.rate(self._clock())
         part.users += 1
@@ -112,8 +102,10 @@ class Progress:
             return
         part.saved_at = now
         async with self._saving:
+            said = self._said(part, rate)
+            part.lanes.clear()  # those where items still wait are told again within a second
             with suppress(StoreError):  # it is saved again soon
-                await self._store.save_figures(part.batch_id, part.source, self._said(part, rate))
+                await self._store.save_figures(part.batch_id, part.source, said)
 
     async def report(self, batch_id: str) -> dict[str, Any]:
         """Return what all processes measured of a batch.
