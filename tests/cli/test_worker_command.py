@@ -44,3 +44,18 @@ def test_a_worker_that_would_do_nothing_says_so(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 2
     assert "BULLETPROOF_BATCH_CONCURRENCY is 0" in " ".join(told.split())
+
+
+def test_faults_on_purpose_are_refused_unless_allowed_and_told(tmp_path: Path) -> None:
+    plan = json.dumps({"rules": [{"stage": "download", "error": "service_unavailable"}]})
+    process = start(tmp_path, BULLETPROOF_CHAOS=plan)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "BULLETPROOF_CHAOS_ALLOW" in told
+    process = start(tmp_path, BULLETPROOF_CHAOS=plan, BULLETPROOF_CHAOS_ALLOW="true", BULLETPROOF_LOG_FORMAT="json")
+    try:
+        assert process.stderr is not None
+        assert "FAILS ON PURPOSE, by 1 rules about download" in json.loads(process.stderr.readline())["event"]
+    finally:
+        process.kill()
+        process.communicate()

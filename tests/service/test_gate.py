@@ -245,3 +245,14 @@ async def test_every_answer_carries_the_security_headers(client: httpx.AsyncClie
         headers = (await client.get(path)).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'self'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("/predict", "fewer rows"), ("/process", "BULLETPROOF_MAX_UPLOAD_BYTES"), ("/nowhere", "less")]
+)
+async def test_what_is_too_large_is_told_what_helps_at_its_door(
+    client: httpx.AsyncClient, path: str, hint: str
+) -> None:
+    response = await client.post(path, content=b"x", headers={"Content-Length": str(2**40)})
+    assert (response.status_code, response.json()["code"]) == (413, "file_too_large")
+    assert hint in response.json()["hint"]

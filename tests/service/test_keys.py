@@ -180,3 +180,51 @@ def test_a_key_file_nested_without_end_is_refused(path: Path) -> None:
     path.write_bytes(b'{"keys":' + b"[" * 100_000)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         KeyRing((), path)
+
+
+@pytest.mark.parametrize("what", ["broken", "unreadable", "gone"])
+async def test_a_key_file_that_breaks_meanwhile_locks_nobody_out_and_lets_nobody_in(
+    settings: Settings, client_of: Callable[..., Any], caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    now = 1e12
+    _, secret = create_key(settings.keys_path, "one")
+    app = create_app(settings)
+    app.state.services.keys._clock = lambda: now
+    good, path = settings.keys_path.read_text(), settings.keys_path
+    async with app.router.lifespan_context(app), client_of(app, peer="192.0.2.1") as client:
+        path.unlink()
+        if what == "broken":
+            path.write_text('{"keys": [')
+        elif what == "unreadable":
+            path.mkdir()
+        for _ in range(3):
+            now += 2
+            assert (await client.get("/breakers", headers={"X-API-Key": secret})).status_code == 200
+            assert (await client.get("/breakers", headers={"X-API-Key": "another"})).status_code == 401
+            assert (await client.get("/breakers")).status_code == 401
+        told = [record for record in caplog.records if "the 1 keys that were read before still hold" in record.message]
+        assert len(told) == 1
+        health = (await client.get("/health", headers={"X-API-Key": secret})).json()
+        assert health["status"] == "degraded"
+        assert health["components"]["keys"]["status"] == "degraded"
+        assert "Restore the file" in health["components"]["keys"]["hint"]
+        assert any(str(path) in reason for reason in health["reasons"])
+
+        if what == "unreadable":
+            path.rmdir()
+        path.write_text(good)
+        now += 2
+        health = (await client.get("/health", headers={"X-API-Key": secret})).json()
+        assert health["components"]["keys"] == {"status": "healthy"}
+
+
+async def test_a_key_file_that_is_emptied_meanwhile_opens_no_door(settings: Settings, client_of: Any) -> None:
+    now = 1e12
+    create_key(settings.keys_path, "one")
+    app = create_app(settings)
+    app.state.services.keys._clock = lambda: now
+    async with client_of(app) as client:
+        assert (await client.get("/breakers")).status_code == 401
+        settings.keys_path.write_text('{"schema": 1, "keys": []}')
+        now += 2
+        assert (await client.get("/breakers")).status_code == 401

@@ -249,3 +249,50 @@ async def test_more_uploads_than_may_wait_are_refused_at_once(settings: Any, cli
     assert refused
     assert_error(refused[0], 503, "overloaded", "resource_error")
     assert int(refused[0].headers["Retry-After"]) >= 1
+
+
+async def test_processing_ends_when_the_client_hangs_up_and_nothing_of_it_is_kept(
+    app: Any, client: httpx.AsyncClient
+) -> None:
+    services = app.state.services
+    began, ended = asyncio.Event(), asyncio.Event()
+    analyzer = services.processor.analyzer
+    local = getattr(analyzer, "fallback", analyzer)
+
+    async def hang(*_: Any, **__: Any) -> Any:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    local.analyze = hang
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="t.json"\r\n\r\n["good"]\r\n--x--\r\n'
+    messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x"),
+               (b"content-length", b"%d" % len(body))]  # fmt: skip
+    scope = {"type": "http", "method": "POST", "path": "/process", "raw_path": b"/process", "query_string": b"",
+             "headers": headers, "client": ("127.0.0.1", 1), "scheme": "http", "http_version": "1.1"}  # fmt: skip
+    async with asyncio.timeout(10):
+        await app(scope, receive, send)
+    assert ended.is_set()
+    assert sent[0]["status"] == 499
+    assert (await client.get("/runs")).json()["runs"] == []
+    door = services.doors.uploads
+    assert (door._total, door.turns.in_use) == (0, 0)
+
+    async def count(connection: Any) -> Any:
+        return (await connection.exec_driver_sql("SELECT count(*) FROM runs WHERE status = 'running'")).scalar()
+
+    assert await services.processor.store.access.read("count runs in", count) == 0

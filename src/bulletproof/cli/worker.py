@@ -27,29 +27,28 @@ def worker(
             "BULLETPROOF_BATCH_CONCURRENCY is 0: a worker would do nothing", hint="bulletproof worker --concurrency 16"
         )
     try:
+        from bulletproof.service.faults import chaos_of, jobs_with, put_into, warn_of
         from bulletproof.service.logs import configure_logs
         from bulletproof.service.sharing import shared_memory
     except ImportError as error:
         raise ConfigurationError(
             "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
         ) from error
-    from bulletproof.jobs import BatchJobs, Uploads
     from bulletproof.jobs.worker import run_until_told
     from bulletproof.monitor import AIErrorMonitor
     from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers
-    from bulletproof.store import BatchStore, ResultStore
 
     configure_logs(settings)
+    chaos = chaos_of(settings)
+    warn_of(chaos)
 
     async def work() -> None:
         monitor = AIErrorMonitor()
         analyzer = default_analyzer(settings, monitor, workers=door_workers())
         async with AIDataProcessor(settings=settings, analyzer=analyzer, monitor=monitor) as processor:
-            store = processor.store
-            assert isinstance(store, ResultStore)
+            if chaos.active:
+                put_into(processor, chaos)
             async with shared_memory(processor):
-                uploads = Uploads(processor)
-                jobs = BatchJobs(settings, store=BatchStore(store.access), monitor=monitor, uploads=uploads)
-                await run_until_told(jobs, drain_seconds=drain)
+                await run_until_told(jobs_with(settings, processor, chaos), drain_seconds=drain)
 
     asyncio.run(work())

@@ -9,6 +9,9 @@ from starlette.types import Receive
 
 T = TypeVar("T")
 
+HUNG_UP = 499
+"""Status of what nobody waits for any more; what web servers log for it."""
+
 _WATCH_AFTER = 0.01  # nobody hangs up sooner, and watching costs more than a quick answer
 
 

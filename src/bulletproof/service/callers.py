@@ -106,16 +106,9 @@ class Callers:
             return None
         return Caller(key.owner, known=True, scopes=key.scopes)
 
-    def charge(self, scope: Scope, headers: Mapping[str, str], caller: Caller) -> bool:
-        """Count a request among what its caller may send; tells whether that is bounded.
-
-        Raises:
-            TooManyRequestsError: It has used that up.
-        """
-        if not self.meter.limits or scope_of(scope["method"], scope["path"]) not in WORK:
-            return False
-        self.meter.admit(subject_of(scope, caller), size=declared_size(headers))
-        return True
+    def bounds(self, scope: Scope) -> bool:
+        """Tell whether it is bounded how many requests such as this one a caller may send."""
+        return bool(self.meter.limits) and scope_of(scope["method"], scope["path"]) in WORK
 
     def standing(self, subject: str) -> list[tuple[bytes, bytes]]:
         """Return the headers that tell a caller what it may still send."""

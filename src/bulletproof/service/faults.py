@@ -1,6 +1,8 @@
 """Faults in the running service, to rehearse outages; off unless two settings ask for them."""
 
+import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bulletproof.chaos import Chaos, Plan
@@ -8,9 +10,13 @@ from bulletproof.errors import ConfigurationError
 from bulletproof.processor import AIDataProcessor
 from bulletproof.service.parts import llm_of
 from bulletproof.settings import Settings
+from bulletproof.store import BatchStore
 
 if TYPE_CHECKING:
+    from bulletproof.jobs import BatchJobs
     from bulletproof.pipeline import AIProcessingPipeline
+
+logger = logging.getLogger("bulletproof.service")
 
 STAGES = ("analyze", "llm", "store", "download")
 """The local model at work; a call to the LLM; an operation of the database; the download of a page. Each try counts."""
@@ -52,6 +58,32 @@ def put_into(processor: AIDataProcessor, chaos: Chaos) -> None:
             return await work()
 
     processor.store.access.around = around
+
+
+def warn_of(chaos: Chaos) -> None:
+    """Say in the log that faults are put in, if they are."""
+    if chaos.active:
+        logger.warning(
+            "BULLETPROOF_CHAOS is set: this service FAILS ON PURPOSE, by %d rules about %s",
+            len(chaos.plan.rules),
+            ", ".join(sorted({rule.stage for rule in chaos.plan.rules})),
+        )
+
+
+def jobs_with(settings: Settings, processor: AIDataProcessor, chaos: Chaos) -> "BatchJobs":
+    """Make what runs batches and uploads that wait, struck as the plan says."""
+    from bulletproof.jobs import BatchJobs, Uploads
+    from bulletproof.jobs.engine import default_pipeline
+
+    store = BatchStore(processor.store.access)
+    make = partial(default_pipeline, settings, store, processor.monitor)
+    return BatchJobs(
+        settings,
+        store=store,
+        make_pipeline=partial(struck, make, chaos),
+        monitor=processor.monitor,
+        uploads=Uploads(processor),
+    )
 
 
 def struck(make: "Callable[[], AIProcessingPipeline]", chaos: Chaos) -> "AIProcessingPipeline":

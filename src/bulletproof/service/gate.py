@@ -169,7 +169,9 @@ class _Exchange:
             caller = self.scope["state"]["caller"] = self.gate.callers.caller(self.scope, self.headers)
             size = self._check_length()
             self.subject = self.scope["state"]["subject"] = subject_of(self.scope, caller)
-            self.metered = self.gate.callers.charge(self.scope, self.headers, caller)
+            self.metered = self.gate.callers.bounds(self.scope)
+            if self.metered:
+                self.gate.callers.meter.admit(self.subject, size=size)
             door = self.gate.door(self.scope["method"], self.scope["path"])
             if door is not None:
                 await self._come_in(door, caller.name, size)

@@ -3,6 +3,7 @@
 import fcntl
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bulletproof.errors import AccessDeniedError, ConfigurationError, InputValidationError
 from bulletproof.models.files import problems_of
 from bulletproof.settings import Settings
+
+logger = logging.getLogger("bulletproof.service")
 
 Scope = Literal["process", "predict", "batches", "read", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -76,6 +79,9 @@ class _File(BaseModel):
 class KeyRing:
     """The keys of the settings and of the key file; changes of the file are seen within a second.
 
+    A file that breaks or vanishes later locks nobody out and lets nobody in: the keys that were read last still hold,
+    and ``problem`` says so until the file can be read again.
+
     Args:
         configured: Keys, or their digests as ``sha256:HEX``; they may be used for everything.
         path: The key file; None for none.
@@ -105,13 +111,18 @@ class KeyRing:
         self._seen: tuple[int, int, int] | None = None
         self._looked = float("-inf")
         self._filed: list[Key] = []
-        self._look()
+        self._were_wanted = False
+        self.problem: ConfigurationError | None = None
+        if path is not None:
+            self._looked = clock()
+            self._read(path)
 
     @property
     def wanted(self) -> bool:
         """Whether a key is needed: there is one, or was one; the last one's end does not open the door."""
         self._look()
-        return bool(self._configured or self._filed)
+        self._were_wanted = self._were_wanted or bool(self._configured or self._filed)
+        return self._were_wanted
 
     def find(self, given: str) -> Key | None:
         """Return the key that was given, None when there is none such.
@@ -136,13 +147,41 @@ class KeyRing:
             return
         self._looked = self._clock()
         try:
-            facts = self.path.stat()
-        except FileNotFoundError:
-            # A file that vanished while we ran opens no door.
-            return
+            self._read(self.path)
+        except ConfigurationError as error:
+            if self.problem is None:
+                logger.error("%s", error, extra={"code": error.code, "hint": error.hint})
+            self.problem = error
+        else:
+            if self.problem is not None:
+                logger.warning("the key file %s can be read again", self.path)
+            self.problem = None
+
+    def _read(self, path: Path) -> None:
+        try:
+            facts = path.stat()
+        except FileNotFoundError as error:
+            if self._seen is None:
+                return
+            raise _unreadable(path, "it is gone", self._filed) from error
+        except OSError as error:
+            raise _unreadable(path, type(error).__name__, self._filed) from error
         seen = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        if seen != self._seen:
-            self._filed, self._seen = read_keys(self.path), seen
+        if seen == self._seen and self.problem is None:
+            return
+        try:
+            self._filed, self._seen = read_keys(path), seen
+        except ConfigurationError as error:
+            if self._seen is None:
+                raise
+            raise _unreadable(path, error.message.partition("cannot be read: ")[2], self._filed) from error
+
+
+def _unreadable(path: Path, why: str, held: Sequence[Key]) -> ConfigurationError:
+    return ConfigurationError(
+        f"the key file {path} cannot be read: {why}; the {len(held)} keys that were read before still hold",
+        hint="Restore the file and see 'bulletproof keys list'; with it broken the service does not start again.",
+    )
 
 
 def key_ring(settings: Settings) -> KeyRing:

@@ -19,7 +19,7 @@ from bulletproof.models.requests import PredictionResponse
 from bulletproof.models.server import Prediction
 from bulletproof.processor import error_answer
 from bulletproof.service.access import services_of
-from bulletproof.service.attending import while_connected
+from bulletproof.service.attending import HUNG_UP, while_connected
 from bulletproof.service.json_body import json_object, kind_of
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import ModelAnswer, Models, ModelVersion, Predictions
@@ -31,7 +31,6 @@ router = APIRouter(tags=["predict"])
 _FIELDS = ("input_data", "model_version", "model")
 _LEAST_SECONDS, _MOST_SECONDS = 0.001, 86400.0
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
-_HUNG_UP = 499  # what web servers log for it; nobody is there to read it
 TIMEOUT_HEADER = {
     "name": "X-Request-Timeout",
     "in": "header",
@@ -207,7 +206,7 @@ def failure(
         services.measures.observe_prediction(*known, time.perf_counter() - started, outcome=diagnosis.code)
     state.code = diagnosis.code
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=_HUNG_UP)
+        return Response(status_code=HUNG_UP)
     state.failure_logged = not isinstance(error, InputValidationError)
     body = error_answer(diagnosis)
     if tell:

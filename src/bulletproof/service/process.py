@@ -6,11 +6,13 @@ from uuid import uuid4
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.datastructures import FormData
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from bulletproof.errors import InputValidationError
 from bulletproof.processor import ProcessOptions, split_labels
 from bulletproof.service.access import form_problem, services_of
+from bulletproof.service.attending import HUNG_UP, while_connected
 from bulletproof.service.quota import Meter
 from bulletproof.service.responses import Answer, error_response
 from bulletproof.service.schemas import Accepted, ProcessAnswer
@@ -43,6 +45,7 @@ async def process_data(
     """Validate, clean, analyse and store a file of texts; answer with a result for every record.
 
     A bad record is rejected with its row and reason, and the rest goes on; a bad file is an error that says where.
+    When the client hangs up, processing ends and nothing of it is kept.
     With the header `Prefer: respond-async` the file is kept and processed later, and the answer says where its results
     will be.
     """
@@ -61,7 +64,11 @@ async def process_data(
         owner=request.state.caller.name,
         timeout=services.settings.upload_timeout,
     )
-    answer = await services.processor.process_file(file, options)
+    try:
+        answer = await while_connected(services.processor.process_file(file, options), request.receive)
+    except ClientDisconnect:
+        request.state.code = "cancelled"
+        return Response(status_code=HUNG_UP)
     services.measures.observe_answer(answer)
     if answer["status"] == "error":
         # The processor has logged it, with its stage.

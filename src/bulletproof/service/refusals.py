@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import Scope
 
 from bulletproof.errors import AIError, Diagnosis, classify
-from bulletproof.service.callers import Caller, headers_of, subject_of
+from bulletproof.service.callers import Caller, declared_size, headers_of, subject_of
 from bulletproof.service.doors import Door
 from bulletproof.service.gate import DEFAULT_HEADERS, Gate, request_id_of
 from bulletproof.service.responses import PROBLEM, diagnosis_response
@@ -62,7 +62,11 @@ class Refusals:
                 caller, headers = known
             if caller is None or not door.refuses(caller.name):
                 return None
-            metered = gate.callers.charge(scope, headers, caller)
+            standing: list[tuple[bytes, bytes]] = []
+            if gate.callers.bounds(scope):
+                subject = subject_of(scope, caller)
+                gate.callers.meter.admit(subject, size=declared_size(headers))
+                standing = gate.callers.standing(subject)
         except AIError:
             return None
         request_id = request_id_of(headers)
@@ -71,7 +75,6 @@ class Refusals:
         gate.report(diagnosis, request_id if told else "")
         gate.observe(scope["method"], scope["path"], 503, self._clock() - began)
         own = request_id.encode()
-        standing = gate.callers.standing(subject_of(scope, caller)) if metered else ()
         more = b"".join(b"%s: %s\r\n" % line for line in standing)
         size = len(before) + len(own) + len(after)
         return b"%s%s\r\n%scontent-length: %d\r\n\r\n%s%s%s" % (head, own, more, size, before, own, after)

@@ -30,7 +30,7 @@ from bulletproof.service.access import form_problem
 from bulletproof.service.callers import LOCAL, Callers
 from bulletproof.service.doors import Doors
 from bulletproof.service.exposition import published, refresh
-from bulletproof.service.faults import chaos_of, put_into, struck
+from bulletproof.service.faults import chaos_of, jobs_with, put_into, warn_of
 from bulletproof.service.gate import Gate
 from bulletproof.service.hosts import TrustedHosts
 from bulletproof.service.keys import KeyRing, key_ring
@@ -44,7 +44,6 @@ from bulletproof.service.sharing import shared_memory
 from bulletproof.service.stopping import when_told_to_stop
 from bulletproof.service.watermarks import Watermarks
 from bulletproof.settings import Settings, load_settings
-from bulletproof.store import BatchStore
 
 if TYPE_CHECKING:
     from bulletproof.jobs import BatchJobs
@@ -268,18 +267,7 @@ async def running_jobs(
     if access is None or find_spec("dbos") is None or find_spec("aiohttp") is None:
         yield None
         return
-    from bulletproof.jobs import BatchJobs, Uploads
-    from bulletproof.jobs.engine import default_pipeline
-
-    store = BatchStore(access)
-    make = partial(default_pipeline, settings, store, processor.monitor)
-    jobs = BatchJobs(
-        settings,
-        store=store,
-        make_pipeline=partial(struck, make, chaos),
-        monitor=processor.monitor,
-        uploads=Uploads(processor),
-    )
+    jobs = jobs_with(settings, processor, chaos)
     await jobs.start()
     try:
         yield jobs
@@ -315,12 +303,7 @@ async def _open_store(services: Services) -> None:
             "there are no API keys: only this machine may use the service; make one with 'bulletproof keys create' "
             "or set BULLETPROOF_API_KEYS to let others in"
         )
-    if services.chaos.active:
-        logger.warning(
-            "BULLETPROOF_CHAOS is set: this service FAILS ON PURPOSE, by %d rules about %s",
-            len(services.chaos.plan.rules),
-            ", ".join(sorted({rule.stage for rule in services.chaos.plan.rules})),
-        )
+    warn_of(services.chaos)
     try:
         await services.processor.store.open()
     except Exception as error:  # noqa: BLE001 -- a database that is down must not keep the service from starting

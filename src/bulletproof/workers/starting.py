@@ -2,13 +2,14 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import connection, context, parent_process, resource_tracker, spawn
 from threading import Thread
 from typing import Any
 
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _prepare = spawn.get_preparation_data
 
 
@@ -94,9 +95,7 @@ def end_with_parent() -> None:
     if parent is None:
         return
     pipe: Any = parent.sentinel
-    if sys.platform == "linux":
-        import fcntl
-
+    if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGTERM)
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)

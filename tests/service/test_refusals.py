@@ -1,0 +1,136 @@
+"""What a full door has no room for is refused by the server itself, just as the app would."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from bulletproof.service import create_app
+from bulletproof.service.connections import Connections
+from bulletproof.settings import Settings
+
+REQUEST = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n%s"
+BODY = b'--x\r\nContent-Disposition: form-data; name="file"; filename="t.json"\r\n\r\n["good"]\r\n--x--\r\n'
+WHOLE = REQUEST % (b"Content-Length: %d\r\n\r\n" % len(BODY)) + BODY
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Connections, log_config=None, lifespan="on"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict[str, Any]]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+    return int(head[0].split()[1]), headers, json.loads(await reader.readexactly(int(headers["content-length"])))
+
+
+def fill(app: Any, caller: str = "local") -> None:
+    door = app.state.services.doors.uploads
+    while not door.refuses(caller):
+        door.admit(caller)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Requests that came as far as the gate."""
+    from bulletproof.service.gate import Gate
+
+    seen: list[str] = []
+    before = Gate.__call__
+
+    async def noting(self: Gate, scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope.get("path", scope["type"]))
+        await before(self, scope, receive, send)
+
+    monkeypatch.setattr(Gate, "__call__", noting)
+    return seen
+
+
+async def test_the_answer_is_the_same_and_the_connection_goes_on(settings: Settings, calls: list[str]) -> None:
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(WHOLE)
+        quick = await answer(reader)
+        assert calls.count("/process") == 0
+        writer.write(WHOLE.replace(b"Host: 127", b"Accept: application/problem+json\r\nHost: 127"))
+        assert (await answer(reader))[1]["content-type"] == "application/problem+json"
+        assert calls.count("/process") == 1  # whatever is asked for in another form goes the long way
+        app.state.services.doors.uploads.leave("local")
+        writer.write(WHOLE)
+        fine = await answer(reader)
+        assert fine[0] == 200, fine
+        fill(app)
+        writer.write(WHOLE.replace(b"Host:", b"X-Request-ID: mine\r\nHost:") + WHOLE)
+        given, next_one = await answer(reader), await answer(reader)
+        writer.close()
+    assert (quick[0], quick[2]["code"], quick[2]["retryable"]) == (503, "overloaded", True)
+    assert int(quick[1]["retry-after"]) >= 1
+    assert quick[1].keys() - {"retry-after"} >= fine[1].keys() - {"transfer-encoding"}
+    assert quick[1]["x-request-id"] == quick[2]["request_id"] != next_one[2]["request_id"]
+    assert (given[1]["x-request-id"], given[2]["request_id"]) == ("mine", "mine")
+    assert next_one[0] == 503
+    measures = app.state.services.measures.families()
+    counted = next(family for family in measures if family.name == "bulletproof_request_seconds")
+    assert [sample.value for sample in counted.samples
+            if sample.name.endswith("_count") and sample.labels["route"] == "/process"
+            and sample.labels["status"] == "503"] == [3]  # fmt: skip
+
+
+async def test_a_body_that_is_still_on_its_way_is_read_and_thrown_away(settings: Settings) -> None:
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST % b"Content-Length: 300000\r\n\r\n")
+        assert (await answer(reader))[0] == 503  # before a byte of it is there
+        writer.write(b"x" * 300_000 + b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+        writer.write(WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        status, headers, _ = await answer(reader)
+        assert (status, headers["connection"], await reader.read()) == (503, "close", b"")
+        writer.close()
+
+
+async def test_who_may_not_come_in_is_told_so_also_when_it_is_full(settings: Settings) -> None:
+    settings.api_keys = (SecretStr("one"), SecretStr("another"))
+    app = create_app(settings)
+    async with served(app) as port:
+        owner = app.state.services.keys.find("one").owner
+        fill(app, owner)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for key, status in ((b"one", 503), (b"wrong", 401), (b"another", 200)):
+            writer.write(WHOLE.replace(b"Host:", b"X-API-Key: %s\r\nHost:" % key))
+            assert (await answer(reader))[0] == status, key
+        writer.close()
+
+
+async def test_limits_of_a_caller_count_what_is_refused(settings: Settings) -> None:
+    settings.requests_per_minute = 3
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        seen = []
+        for _ in range(5):
+            writer.write(WHOLE)
+            status, headers, _ = await answer(reader)
+            seen.append((status, headers["ratelimit"].partition("r=")[2][0]))
+        writer.close()
+    assert seen == [(503, "2"), (503, "1"), (503, "0"), (429, "0"), (429, "0")]
