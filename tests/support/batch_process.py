@@ -1,7 +1,8 @@
 """A process that works on batches with stages that cost nothing, for tests that kill it.
 
 ``python batch_process.py DATA_DIR LOG [--url URL] [--seconds S] [--changed] [--concurrency N] [--down FILE]``: every
-download is a line in LOG, and the analysis is down while FILE is there. It prints ``ready`` when it takes jobs. With ``--changed`` the code of the workflow is another.
+download is a line in LOG, and the analysis is down while FILE is there. It prints ``ready`` when it takes jobs. With
+``--changed`` the code of the workflow is another.
 """
 
 import argparse
