@@ -110,7 +110,7 @@ class Probe:
 def measure(server: Server, idle: Idle, path: str, seconds: float) -> dict[str, Any]:
     """Find the capacity of a path, and send it multiples of that."""
     plan = {"path": path, **PLANS[path]}
-    server.load(**plan, connections=4, seconds=2)  # warms up
+    server.load(**plan, connections=4, seconds=6)  # warms up, models included
     capacity = server.load(**plan, connections=CLIENTS, seconds=seconds)["200"]["rate"]
     found: dict[str, Any] = {"capacity": capacity, "steps": []}
     for times in TIMES:

@@ -59,8 +59,10 @@ def overload(found: Figures) -> list[str]:
                      if isinstance(one, dict) and "steps" in one)  # fmt: skip
     return [
         (f"Requests per second and milliseconds, at so many times the capacity. Of the best goodput, and of what was "
-        f"answered for a second of the service's CPU time at best, ten times the capacity left: {kept}. The last "
-        "column is a server that does nothing, on the same machine at the same moment."),
+        f"answered for a second of the service's CPU time at best, ten times the capacity left: {kept}. Answered is "
+        f"what came within {found['deadline_s']:g} s. The service had the cores {found['service_cores']}, its clients "
+        f"{found['clients_cores']}. The last column is a server that does nothing, beside the clients at the same "
+        "moment."),
         *_table(("load on", "capacity", "load", "answered", "p99", "refused", "p50", "p95", "p99", "`/health/live` p99",
                  "idle server p99"), rows),
     ]  # fmt: skip
