@@ -1,15 +1,17 @@
 """``bulletproof stress`` finds what is wrong with a service, and nothing wrong with this one."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bulletproof.cli.main import app
-from bulletproof.cli.stress_cases import stress_cases
+from bulletproof.cli.stress_cases import StressCase, stress_cases
 
 SEED = {
     "empty_file.json",
@@ -66,4 +68,19 @@ def test_a_service_that_answers_a_bare_500_is_all_surprises(careless: str) -> No
 def test_a_service_that_is_not_there_is_told_of() -> None:
     done = CliRunner().invoke(app, ["stress", "--url", "http://127.0.0.1:9", "--json"])
     assert done.exit_code == 1
-    assert "no answer" in json.loads(done.stdout)[0]["surprise"]
+    (only,) = json.loads(done.stdout)
+    assert "no answer" in only["surprise"]
+    assert "The other" in done.stderr
+
+
+def test_a_wrong_key_is_told_of_once(careless: str) -> None:
+    # Sixty wrong keys would lock the address out.
+    from bulletproof.cli.stress import Outcome, _run
+
+    async def refuses(_client: object, case: StressCase) -> Outcome:
+        return Outcome(case.name, case.why, "200", "401 unauthorized", 0.0, "status 401: the API key is not valid")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bulletproof.cli.stress.run_case", refuses)
+        outcomes, unsent = asyncio.run(_run(careless, "wrong", Console(stderr=True)))
+    assert (len(outcomes), unsent > 60) == (1, True)

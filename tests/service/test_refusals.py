@@ -1,6 +1,7 @@
 """What a full door has no room for is refused by the server itself, just as the app would."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -134,3 +135,33 @@ async def test_limits_of_a_caller_count_what_is_refused(settings: Settings) -> N
             seen.append((status, headers["ratelimit"].partition("r=")[2][0]))
         writer.close()
     assert seen == [(503, "2"), (503, "1"), (503, "0"), (429, "0"), (429, "0")]
+
+
+async def test_headers_without_end_are_refused_and_take_no_memory(settings: Settings) -> None:
+    async with served(create_app(settings)) as port:
+        for line in (b"X-Much: %s\r\n" % (b"a" * 1000), b"a" * 1000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX: ")
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                while sent < 2**22 and not reader.at_eof():
+                    writer.write(line)
+                    sent += len(line)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            assert sent < 2**22
+            with contextlib.suppress(ConnectionError):  # the answer may be lost to one who goes on sending
+                status, _, body = await answer(reader)
+                assert (status, body["code"]) == (431, "invalid_request")
+            writer.close()
+
+
+async def test_what_is_no_http_is_answered_in_the_form_of_every_error(settings: Settings) -> None:
+    async with served(create_app(settings)) as port:
+        for nonsense in (b"\x16\x03\x01\x02", b"GET / HTTP/1.1\nHost: x\n\n", b"A B C D\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(nonsense)
+            status, headers, body = await answer(reader)
+            assert (status, headers["connection"], body["code"]) == (400, "close", "invalid_request")
+            assert {"error", "error_type", "details", "status", "hint"} <= body.keys()
+            writer.close()

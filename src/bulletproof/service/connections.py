@@ -1,16 +1,16 @@
 """The connections of ``bulletproof serve``: bounded in number and in time, and none cut off when the service stops."""
 
 import asyncio
-from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bulletproof.errors import OverloadedError, classify
+from bulletproof.errors import AIError, InputValidationError, OverloadedError, classify
 from bulletproof.processor import error_answer
 from bulletproof.settings import get_settings
 
 _HEAD_SECONDS = 20.0  # from the first byte of a request, or from connecting, to the end of its headers
+_HEAD_BYTES = 2**16  # of the headers of a request, after the piece in which it begins
 _REST_SECONDS = 5.0  # for a body that nobody reads, so that its sender sees the answer
 _LAST_SECONDS = 1.0  # for a last request on a connection that stood idle when the service was told to stop
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -26,6 +26,7 @@ class Connections(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _retiring = False
     _in_head = False  # a request has begun, and its headers are not all there
+    _head_bytes = 0
     _refused = False  # the request that is being read has its answer already
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -33,8 +34,7 @@ class Connections(HttpToolsProtocol):
         super().connection_made(transport)
         most = get_settings().max_connections
         if len(self.connections) > most:
-            transport.write(_too_many(most))
-            transport.close()
+            self._part("503 Service Unavailable", OverloadedError(f"all {most:,} connections are taken", retry_after=1))
         else:
             self._close_in(_HEAD_SECONDS)
 
@@ -46,7 +46,14 @@ class Connections(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, unless it was told to go."""
         if not self.transport.is_closing():
+            self._head_bytes += len(data)
             super().data_received(data)
+            if self._in_head and self._head_bytes > _HEAD_BYTES:
+                self._part(
+                    "431 Request Header Fields Too Large",
+                    _invalid(f"the headers of the request have more than {_HEAD_BYTES:,} bytes"),
+                )
+                return
             # Nearly always all of it is there at once, and needs no timer.
             if self._timer is None and (self._in_head or self._refused):
                 self._close_in(_HEAD_SECONDS if self._in_head else _REST_SECONDS)
@@ -55,6 +62,7 @@ class Connections(HttpToolsProtocol):
         """Give the headers their time."""
         self._stop_timer()
         self._in_head = True
+        self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -123,6 +131,18 @@ class Connections(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the form of every error."""
+        self._part("400 Bad Request", _invalid(msg))
+
+    def _part(self, status: str, error: AIError) -> None:
+        """Say why, and end the connection."""
+        content = orjson.dumps(error_answer(classify(error)))
+        after = "" if error.retry_after is None else f"retry-after: {error.retry_after:.0f}\r\n"
+        head = f"content-type: application/json\r\n{after}connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
+        self.transport.write(f"HTTP/1.1 {status}\r\n{head}".encode() + content)
+        self.transport.close()
+
     def _close_in(self, seconds: float) -> None:
         self._stop_timer()
         self._timer = self.loop.call_later(seconds, self.transport.close)
@@ -133,12 +153,5 @@ class Connections(HttpToolsProtocol):
             self._timer = None
 
 
-def _too_many(most: int) -> bytes:
-    error = OverloadedError(f"all {most:,} connections are taken", retry_after=1)
-    body: dict[str, Any] = error_answer(classify(error))
-    content = orjson.dumps(body)
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-        f"connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
+def _invalid(what: str) -> InputValidationError:
+    return InputValidationError(what, code="invalid_request", hint="Send one valid HTTP/1.1 request after the other.")
