@@ -149,6 +149,13 @@ def test_the_command_makes_lists_and_revokes_keys(tmp_path: Path, monkeypatch: p
     assert "revoked" in CliRunner().invoke(command, ["keys", "list"]).stdout
 
 
+@pytest.mark.parametrize("days", ["inf", "1e18", "-1", "nan"])
+def test_days_that_no_calendar_has_are_wrong_use(days: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BULLETPROOF_DATA_DIR", str(tmp_path))
+    done = CliRunner().invoke(command, ["keys", "create", "shop", "--days", days])
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
 def test_every_scope_has_a_meaning_in_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
     assert [scope for scope in SCOPES if f"`{scope}`" not in text] == []

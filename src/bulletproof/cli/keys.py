@@ -20,7 +20,9 @@ def create(
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="process, predict, batches, read, operate. [default: all]")
     ] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires. [default: never]")] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0, max=36_500, help="Days until it expires. [default: never]")
+    ] = None,
 ) -> None:
     """Make a key and show it, once; the service knows it within a second.
 
