@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import time
 from collections import Counter
 from typing import Any
 
@@ -57,6 +58,23 @@ async def test_a_job_that_fails_is_tried_again_and_never_given_up(
     assert tries == {0: 4, 1: 4}
     assert "gone fishing" in caplog.text
     assert max(waits) > 2  # it waits longer each time
+
+
+async def test_no_time_is_spent_once_nothing_is_under_way(executor_of: Any, until: Any) -> None:
+    begun: list[int] = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        while executor.taking:
+            await asyncio.sleep(0.01)
+
+    executor, tables = await executor_of(work)
+    await tables.enqueue(jobs(2))
+    await until(lambda: len(begun) == 2)
+    before = time.monotonic()
+    await executor.aclose(60)
+    assert time.monotonic() - before < 15
+    assert len(await tables.find(status="ENQUEUED")) == 2
 
 
 async def test_what_is_not_done_in_the_drain_time_is_handed_back_at_once(executor_of: Any, until: Any) -> None:

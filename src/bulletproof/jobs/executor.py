@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -62,6 +63,7 @@ class Executor:
         self._missed: dict[str, float] = {}
         self._serving: asyncio.Task[None] | None = None
         self._started, self._stopping = asyncio.Event(), asyncio.Event()
+        self._idle = asyncio.Event()
         self._open = False
         self._drain_seconds = 0.0
         self.id: str | None = None
@@ -115,6 +117,8 @@ class Executor:
                 await self._persist(lambda: self._handlers[kind](*args), f"job {job_id}", logging.WARNING)
             finally:
                 self._running.pop(job_id, None)
+                if not self._running:
+                    self._idle.set()
             if self.taking:
                 return
         await asyncio.Event().wait()  # until the engine is stopped, which leaves the job as it is: under way
@@ -158,7 +162,9 @@ class Executor:
                 if self.taking:
                     _log.warning("%s lost its lease: others take up what it had under way", self.id)
                 elif self._running:
-                    await asyncio.wait(list(self._running.values()), timeout=self._drain_seconds)
+                    self._idle.clear()
+                    with suppress(TimeoutError):  # not for the tasks: those of jobs to hand back do not end
+                        await asyncio.wait_for(self._idle.wait(), self._drain_seconds)
             finally:
                 self._started.clear()
                 self._open = False
