@@ -11,6 +11,8 @@ from pydantic import SecretStr
 
 from bulletproof.errors import TooManyRequestsError
 from bulletproof.service import create_app
+from bulletproof.service.callers import Callers
+from bulletproof.service.keys import create_key, key_ring
 from bulletproof.service.quota import DAY, MINUTE, Limit, Meter
 from bulletproof.settings import Settings
 from bulletproof.store import ResultStore, SqlUsage, Used
@@ -158,3 +160,32 @@ async def test_an_address_that_guesses_keys_is_kept_off(settings: Settings, clie
         assert statuses == [401] * 60 + [429]
         assert (await client.get("/runs", headers={"X-API-Key": "right"})).status_code == 429
         assert (await other.get("/breakers", headers={"X-API-Key": "right"})).status_code == 200
+
+
+async def test_wrong_keys_from_one_address_lock_nobody_out_who_has_a_long_one(
+    settings: Settings, client_of: Clients
+) -> None:
+    """Behind a proxy all have its address."""
+    _, secret = create_key(settings.keys_path, "shop")
+    async with client_of(create_app(settings), peer="192.0.2.7") as client:
+        for number in range(61):
+            refused = await client.get("/runs", headers={"X-API-Key": f"a wrong key of some length {number}"})
+        assert refused.status_code == 429
+        assert (await client.get("/runs", headers={"X-API-Key": secret})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "bounded"),
+    [
+        ("POST", "/batches", True),
+        ("POST", "/batches/x/retry", True),
+        ("POST", "/batches/x/pause", False),
+        ("POST", "/batches/x/cancel", False),
+        ("DELETE", "/results/x", False),
+    ],
+)
+def test_who_has_used_all_up_may_still_delete_and_cancel(
+    settings: Settings, method: str, path: str, bounded: bool
+) -> None:
+    callers = Callers(key_ring(settings), Meter([Limit("requests", 1, MINUTE)]))
+    assert callers.bounds({"method": method, "path": path}) is bounded
