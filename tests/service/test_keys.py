@@ -2,6 +2,7 @@
 
 import json
 import stat
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -154,6 +155,17 @@ def test_days_that_no_calendar_has_are_wrong_use(days: str, tmp_path: Path, monk
     monkeypatch.setenv("BULLETPROOF_DATA_DIR", str(tmp_path))
     done = CliRunner().invoke(command, ["keys", "create", "shop", "--days", days])
     assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+def test_serving_without_the_service_installed_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BULLETPROOF_DATA_DIR", str(tmp_path))
+    for name in [name for name in sys.modules if name.startswith("bulletproof.service")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette.requests", None)
+    done = CliRunner().invoke(command, ["serve", "--port", "0"])
+    assert getattr(done.exception, "code", None) == "missing_dependency"
 
 
 def test_every_scope_has_a_meaning_in_the_docs() -> None:

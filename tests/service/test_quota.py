@@ -169,9 +169,9 @@ async def test_wrong_keys_from_one_address_lock_nobody_out_who_has_a_long_one(
     _, secret = create_key(settings.keys_path, "shop")
     async with client_of(create_app(settings), peer="192.0.2.7") as client:
         for number in range(61):
-            refused = await client.get("/runs", headers={"X-API-Key": f"a wrong key of some length {number}"})
+            refused = await client.get("/breakers", headers={"X-API-Key": f"a wrong key of some length {number}"})
         assert refused.status_code == 429
-        assert (await client.get("/runs", headers={"X-API-Key": secret})).status_code == 200
+        assert (await client.get("/breakers", headers={"X-API-Key": secret})).status_code == 200
 
 
 @pytest.mark.parametrize(

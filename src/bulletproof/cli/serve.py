@@ -37,9 +37,10 @@ def serve(
     """
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = load_settings(**overrides)
-    check_binding(settings)
     try:
         import uvicorn
+
+        check_binding(settings)
     except ImportError as error:
         raise ConfigurationError(
             "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
