@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -185,6 +185,35 @@ async def test_texts_of_many_items_are_analysed_together_and_one_bad_one_fails_a
     assert pipeline.items[17].code == "internal_error"
     assert sum(analyzer.batches) < 110
     assert max(analyzer.batches) > 1
+
+
+async def test_items_that_wait_for_a_shared_analysis_let_some_others_be_downloaded(
+    urls: Make, settings: Settings
+) -> None:
+    class Slow(Flaky):
+        async def analyze(self, texts: Sequence[str], *, labels: Sequence[str] | None = None) -> BatchAnalysis:
+            await asyncio.wait_for(enough.wait(), 10)
+            await asyncio.sleep(0.05)  # time for more, if there were places
+            seen.append(len(pipeline.downloads))
+            return await super().analyze(texts, labels=labels)
+
+    class Canned(AIProcessingPipeline):
+        downloads: ClassVar[list[str]] = []
+
+        async def download_content(self, url: str) -> str:
+            self.downloads.append(url)
+            if len(self.downloads) == 8:  # two that run, and three times two that wait
+                enough.set()
+            return f"text of {url}"
+
+        async def extract_text(self, content: str) -> str:
+            return content
+
+    enough, seen = asyncio.Event(), list[int]()
+    pipeline = Canned(2, analyzer=Slow(), settings=settings)
+    report = await pipeline.process_batch(urls(30))
+    assert report["success"] == 30
+    assert seen[0] == 8
 
 
 async def test_concurrency_towards_an_ai_service_falls_when_it_is_overloaded(urls: Make) -> None:

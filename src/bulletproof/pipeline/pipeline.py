@@ -58,7 +58,8 @@ class AIProcessingPipeline:
     methods can be overridden, by coroutine functions or by plain ones, which then run in threads.
 
     Args:
-        max_concurrent: Items under way at the same time.
+        max_concurrent: Items under way at the same time; up to three times as many more wait for the analysis and the
+            store, which work on many together.
         allow_hosts: Hosts that may be private, use any port, and need no robots.txt; by default those of the settings.
         allow_ports: Ports that other hosts may use; likewise.
         respect_robots: Whether robots.txt is obeyed; likewise.
@@ -164,7 +165,7 @@ class AIProcessingPipeline:
             breakers=self.breakers,
             queue=self._queue,
             patience=patience,
-            waits_for_store=lambda: not self.overrides("store_result"),
+            is_shared=self._is_shared,
             monitor=self.monitor,
             logger=self.logger,
             clock=clock,
@@ -399,6 +400,11 @@ class AIProcessingPipeline:
             await self._parts.aclose()
 
     # Inside.
+
+    def _is_shared(self, stage: str) -> bool:
+        """Tell whether all that is left is done for many items together, and by nobody else."""
+        left = {"analyze": ("analyze_sentiment", "store_result"), "store": ("store_result",)}.get(stage, ())
+        return bool(left) and not any(map(self.overrides, left))
 
     def _report(self, batch: Batch) -> StatusReport:
         breakers = {

@@ -41,8 +41,9 @@ class Runner:
 
     Each of ``stages`` leaves what the next one needs in ``Carried`` and returns its name, or None for the one that
     follows. Items wait ``patience`` seconds for a lane that is down (a tenth of it for one that never worked), and as
-    long as it takes for the store where ``waits_for_store`` says so. ``time`` is the scheduler's. ``troubled`` are the
-    breakers that saw a failure, by name, at most a thousand.
+    long as it takes for the store if that stage is shared: ``is_shared`` tells from which stage on all that is left to
+    be done is done for many items together. ``time`` is the scheduler's. ``troubled`` are the breakers that saw a
+    failure, by name, at most a thousand.
     """
 
     stages: Mapping[str, Stage]
@@ -50,7 +51,7 @@ class Runner:
     breakers: BreakerRegistry
     queue: WorkQueue[Any]
     patience: float
-    waits_for_store: Callable[[], bool]
+    is_shared: Callable[[str], bool]
     monitor: AIErrorMonitor
     logger: logging.Logger
     clock: Callable[[], float]
@@ -64,10 +65,10 @@ class Runner:
         """Forget what was down."""
         self._down.clear()
 
-    async def run(self, batch: Batch, item: ProcessingItem, leave: Callable[[], None]) -> Wait | None:
+    async def run(self, batch: Batch, item: ProcessingItem, leave: Callable[[bool], None]) -> Wait | None:
         """Take an item as far as it gets; return where it waits, or None when it is done.
 
-        ``leave`` gives back its place in its lane.
+        ``leave`` gives back its place in its lane, and its place among those that run if what follows is shared.
         """
         current.set((batch, item))
         carried: Carried = item.carry
@@ -86,7 +87,7 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 -- classified and reported there
                     wait = self._failed(batch, item, stage, lane, error)
                     return None if wait is None else self._waits(batch, item, wait)
-                leave()
+                leave(self.is_shared(item.stage))
                 in_place = False
         except BaseException as error:
             if not raised_inside(error, task):
@@ -201,7 +202,7 @@ class Runner:
         kind = Kind.AGAIN if stage == _DOWNLOAD else Kind.LATER
         refused = isinstance(error, CircuitOpenError)
         passes = diagnosis.retryable or diagnosis.code == "disk_full"  # somebody makes room sooner or later
-        outage = stage == "store" and isinstance(error, StoreError) and passes and self.waits_for_store()
+        outage = stage == "store" and isinstance(error, StoreError) and passes and self.is_shared("store")
         if not refused:
             self.report(item, diagnosis)
         if refused or outage:

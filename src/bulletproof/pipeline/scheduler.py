@@ -62,24 +62,29 @@ class _Job:
             self.over.set_result(None)
 
 
+_WAITING = 3  # times as many as may run
+
+
 @dataclass(slots=True, eq=False)
 class _Work:
     job: _Job
     item: ProcessingItem
     lane: str | None = None  # where it holds a place
     size: int = 0
+    waits: bool = False  # for work that is done for many together, and takes no place of those that run
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Scheduler:
     """Takes items from any number of sources through ``run``, over and over until each is done.
 
-    ``run`` takes an item as far as it gets now, and a function that gives back its place in its lane early; ``admit``
-    prepares a new one. Both return where it waits, or None when it is done. When more than ``max_kept`` is kept for
+    ``run`` takes an item as far as it gets now, and a function that gives back its place in its lane early, and its
+    place among those that run if it is told that only waiting is left; ``admit`` prepares a new one. Both return where
+    it waits, or None when it is done. When more than ``max_kept`` is kept for
     items that wait, only ``LATER`` work is started.
     """
 
-    run: Callable[[Batch, ProcessingItem, Callable[[], None]], Awaitable[Wait | None]]
+    run: Callable[[Batch, ProcessingItem, Callable[[bool], None]], Awaitable[Wait | None]]
     admit: Callable[[Batch, ProcessingItem], Wait | None]
     queue: WorkQueue[Any]
     limit: Callable[[], int]
@@ -87,6 +92,7 @@ class Scheduler:
     clock: Callable[[], float] = time.monotonic
     sleep: Sleep | None = None
     running: int = 0
+    waiting: int = 0
     _kept: int = 0
     _jobs: set[_Job] = field(default_factory=set)
     _timer: tuple[float, asyncio.Task[None]] | None = None
@@ -141,7 +147,7 @@ class Scheduler:
                 break
             work: _Work = entry.item
             self._kept -= work.size
-            work.lane, work.size = entry.lane, 0
+            work.lane, work.size, work.waits = entry.lane, 0, False
             self.running += 1
             task = asyncio.create_task(self._work(work))
             work.job.tasks.add(task)
@@ -190,7 +196,8 @@ class Scheduler:
                 raise
             job.settle(error)  # raised by process()
         finally:
-            self.running -= 1
+            self.running -= not work.waits
+            self.waiting -= work.waits
             self._leave(work)
             if self._jobs:
                 self.pump()
@@ -220,9 +227,14 @@ class Scheduler:
         if lane is not None:
             self.queue.leave(lane, self.now())
 
-    def _release(self, work: _Work) -> None:
-        if work.lane is not None:
-            self._leave(work)
+    def _release(self, work: _Work, waits: bool) -> None:
+        held = work.lane is not None
+        self._leave(work)
+        if waits and not work.waits and self.waiting < _WAITING * self.limit():
+            work.waits = held = True
+            self.running -= 1
+            self.waiting += 1
+        if held:
             self.pump()
 
     def _set_timer(self, now: float) -> None:
