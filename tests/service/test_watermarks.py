@@ -77,4 +77,6 @@ async def test_an_upload_is_refused_before_it_is_read_and_predictions_go_on(
         assert (refused.status_code, refused.json()["code"]) == (503, code)
         assert refused.headers["Retry-After"]
         assert (await client.post("/predict", json={"input_data": [5.1, 3.5, 1.4, 0.2]})).status_code == 200
-        assert (await client.get("/health")).status_code == 200
+        health = await client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert health.json()["components"]["resources"]["code"] == code

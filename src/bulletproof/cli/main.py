@@ -62,13 +62,13 @@ def main() -> None:
         # Whoever read our output has seen enough, such as `head`.
         _give_up_output()
         sys.exit(1)
-    except (AIError, OSError, UnicodeError) as error:
+    except (AIError, OSError, UnicodeError, ModuleNotFoundError) as error:
         diagnosis = classify(error)
         console = Console(stderr=True)
         console.print(Text.assemble((f"{diagnosis.title}: ", "bold red"), diagnosis.details))
         console.print(Text.assemble(("What to do: ", "bold"), diagnosis.hint))
         _give_up_output()
-        sys.exit(2 if isinstance(error, InputValidationError | ConfigurationError) else 1)
+        sys.exit(2 if isinstance(error, InputValidationError | ConfigurationError | ModuleNotFoundError) else 1)
 
 
 def _give_up_output() -> None:

@@ -227,7 +227,8 @@ class Uploads:
         if connection.dialect.name != "sqlite":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))  # two at once would collide
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
-        _metadata.create_all(connection)
+        for table in _metadata.sorted_tables:  # SQLite knows no such lock
+            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
     def _seconds(self) -> float:
         return self._now().timestamp()

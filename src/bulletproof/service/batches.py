@@ -93,7 +93,10 @@ async def post_batch(
     priority: Annotated[int | None, Query(ge=1, le=10, description="1 goes first; for lists of plain text.")] = None,
     max_retries: Annotated[
         str | None,
-        Query(pattern=f"^({_NUMBER}|{_STAGE}(,{_STAGE})*)$", description="Likewise: 5, or download=5,analyze=2."),
+        Query(
+            description="Likewise: 5, or download=5,analyze=2.",
+            json_schema_extra={"pattern": f"^({_NUMBER}|{_STAGE}(,{_STAGE})*)$"},  # said here, judged in words below
+        ),
     ] = None,
 ) -> Response:
     """Take URLs to be downloaded, extracted, analysed and stored; answer at once with the place to look.

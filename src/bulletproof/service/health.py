@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from bulletproof._version import __version__
-from bulletproof.errors import ConfigurationError, classify
+from bulletproof.errors import AIError, classify
 from bulletproof.models import ModelServer
 from bulletproof.processor import AIDataProcessor
 from bulletproof.service.access import services_of
@@ -48,7 +48,8 @@ async def health_check(request: Request) -> Response:
         "analyzer": _analyzer(services.processor),
         "models": _models(services.models),
         "sharing": _sharing(request),
-        "keys": _keys(services.keys.problem),
+        "keys": _told(services.keys.problem),
+        "resources": _told(services.watermarks.problem()),
     }
     if services.chaos.active:
         told = "faults are put in on purpose (BULLETPROOF_CHAOS)"
@@ -115,7 +116,7 @@ async def _store(request: Request) -> dict[str, Any]:
     return {"status": "healthy"}
 
 
-def _keys(problem: ConfigurationError | None) -> dict[str, Any]:
+def _told(problem: AIError | None) -> dict[str, Any]:
     if problem is None:
         return {"status": "healthy"}
     return {"status": "degraded", "code": problem.code, "details": problem.message, "hint": problem.hint}

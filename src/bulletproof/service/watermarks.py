@@ -60,21 +60,28 @@ class Watermarks:
             OverloadedError: Memory is short.
             ResourceError: The disk is nearly full (``disk_full``).
         """
+        if (problem := self.problem()) is not None:
+            raise problem
+
+    def problem(self) -> OverloadedError | ResourceError | None:
+        """Return what an upload would be refused with now."""
         if self._clock() - self._looked >= _LOOK_SECONDS:
             self._looked = self._clock()
             self._memory, self._disk = self._free_memory(), self._free_disk(self._folder)
         if self._memory is not None and self._memory < self._min_memory:
-            raise OverloadedError(
+            return OverloadedError(
                 f"memory is short: {self._memory // _MIB} MiB are free, uploads need {self._min_memory // _MIB} MiB",
                 retry_after=_RETRY_SECONDS,
             )
         if self._disk is not None and self._disk < self._min_disk:
-            raise ResourceError(
+            return ResourceError(
                 f"the disk of the data folder is nearly full: {self._disk // _MIB} MiB are free, "
                 f"uploads need {self._min_disk // _MIB} MiB",
                 code="disk_full",
+                retryable=True,  # somebody makes room sooner or later
                 retry_after=_RETRY_SECONDS,
             )
+        return None
 
 
 def disk_left(folder: Path) -> int | None:

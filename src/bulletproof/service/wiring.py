@@ -77,6 +77,7 @@ class Services:
         doors: Bound the requests under way and waiting, and share places out among callers.
         models: Answers predictions.
         chaos: Faults put in on purpose; none by default.
+        watermarks: Tell whether there is room for uploads.
         jobs: Runs batches of URLs; None where they are not installed.
         shared: Tells whether the other processes are reached.
         ready: False before the start and while stopping.
@@ -90,6 +91,7 @@ class Services:
     doors: Doors
     models: ModelServer
     chaos: Chaos
+    watermarks: Watermarks
     jobs: "BatchJobs | None" = None
     shared: SharedState | None = None
     ready: bool = field(default=False)
@@ -136,6 +138,7 @@ def create_app(
         Doors(settings, sole=frozenset({LOCAL})),
         _model_server(settings, processor.monitor),
         chaos_of(settings),
+        Watermarks(settings.data_dir, min_memory=settings.min_free_memory_bytes, min_disk=settings.min_free_disk_bytes),
     )
     if services.chaos.active:
         put_into(processor, services.chaos)
@@ -221,11 +224,7 @@ def create_app(
         Gate,
         callers=Callers(keys, services.meter, TrustedHosts(settings.trusted_hosts)),
         doors=services.doors,
-        check_room=Watermarks(
-            settings.data_dir,
-            min_memory=settings.min_free_memory_bytes,
-            min_disk=settings.min_free_disk_bytes,
-        ).check,
+        check_room=services.watermarks.check,
         max_body=dict.fromkeys(("/process", "/batches"), settings.max_upload_bytes + _FORM_OVERHEAD)
         | {"": _OTHER_BODY},
         body_seconds=settings.upload_timeout,
