@@ -202,7 +202,7 @@ async def test_items_that_wait_for_a_shared_analysis_let_some_others_be_download
 
         async def download_content(self, url: str) -> str:
             self.downloads.append(url)
-            if len(self.downloads) == 8:  # two that run, and three times two that wait
+            if len(self.downloads) == 14:  # two that run, and six times two that wait
                 enough.set()
             return f"text of {url}"
 
@@ -213,7 +213,7 @@ async def test_items_that_wait_for_a_shared_analysis_let_some_others_be_download
     pipeline = Canned(2, analyzer=Slow(), settings=settings)
     report = await pipeline.process_batch(urls(30))
     assert report["success"] == 30
-    assert seen[0] == 8
+    assert seen[0] == 14
 
 
 async def test_concurrency_towards_an_ai_service_falls_when_it_is_overloaded(urls: Make) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LINGER = 0.03  # seconds
+_MANY = 20
 
 
 class Parts:
@@ -47,7 +48,7 @@ class Parts:
         self._fetching = fetching
         self._concurrency = concurrency
         # The more there are on their way, the less it matters that one waits for others to share a call with.
-        self._ready = max(1, concurrency // 4)
+        self._ready = concurrency if concurrency >= _MANY else max(1, concurrency // 4)
         self._careful = careful
         self.limit = AdaptiveLimit(
             "AI analysis", initial=concurrency, max_limit=concurrency, max_queued=concurrency, clock=clock

@@ -58,7 +58,7 @@ class AIProcessingPipeline:
     methods can be overridden, by coroutine functions or by plain ones, which then run in threads.
 
     Args:
-        max_concurrent: Items under way at the same time; up to three times as many more wait for the analysis and the
+        max_concurrent: Items under way at the same time; up to six times as many more wait for the analysis and the
             store, which work on many together.
         allow_hosts: Hosts that may be private, use any port, and need no robots.txt; by default those of the settings.
         allow_ports: Ports that other hosts may use; likewise.

@@ -62,7 +62,7 @@ class _Job:
             self.over.set_result(None)
 
 
-_WAITING = 3  # times as many as may run
+_WAITING = 6  # times as many as may run
 
 
 @dataclass(slots=True, eq=False)
