@@ -1,10 +1,12 @@
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from bulletproof.errors import ConfigurationError, StoreError
 from bulletproof.jobs.lease import leases_of
@@ -74,6 +76,30 @@ async def test_no_time_is_spent_once_nothing_is_under_way(executor_of: Any, unti
     before = time.monotonic()
     await executor.aclose(60)
     assert time.monotonic() - before < 15
+    assert len(await tables.find(status="ENQUEUED")) == 2
+
+
+async def test_a_job_taken_off_its_queue_at_the_last_moment_is_handed_back_without_a_word(
+    executor_of: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = threading.Event()
+
+    async def work(number: int) -> None:
+        await asyncio.Event().wait()
+
+    executor, tables = await executor_of(work)
+
+    @sa.event.listens_for(tables.engine, "after_cursor_execute")
+    def slow(_1: Any, _2: Any, statement: str, *_3: Any) -> None:
+        if statement.startswith("UPDATE") and threading.current_thread().name == "queue-worker-work":
+            taken.set()
+            time.sleep(0.5)
+
+    with caplog.at_level(logging.WARNING):
+        await tables.enqueue(jobs(2))
+        await until(taken.is_set)
+        await executor.aclose(0)
+    assert "job engine" not in caplog.text
     assert len(await tables.find(status="ENQUEUED")) == 2
 
 

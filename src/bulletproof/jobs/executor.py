@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import random
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bulletproof.errors import ConfigurationError, classify
 from bulletproof.jobs.lease import Leases, take_slot
 from bulletproof.jobs.system import WORKFLOW, JobTables
 from bulletproof.resilience import Backoff
+
+if TYPE_CHECKING:
+    from dbos import DBOS
 
 Handler = Callable[..., Awaitable[None]]
 """Does a job, whatever part of it was done before; an exception means that it has to be tried again."""
@@ -66,6 +70,7 @@ class Executor:
         self._idle = asyncio.Event()
         self._open = False
         self._drain_seconds = 0.0
+        self._engine: DBOS | None = None
         self.id: str | None = None
 
     async def start(self) -> None:
@@ -149,7 +154,8 @@ class Executor:
             self.id = f"executor-{slot}"
             try:
                 self._open = True
-                await asyncio.to_thread(_launch, self._tables, self.id, self._queues)
+                self._engine = await asyncio.to_thread(_make, self._tables, self.id)
+                await asyncio.to_thread(_launch, self._queues)
                 self._started.set()
                 _log.info("jobs are taken by %s", self.id)
                 looking = asyncio.create_task(self._look_around())
@@ -177,7 +183,9 @@ class Executor:
         under_way = list(self._running.values())
         for task in under_way:
             task.cancel()
-        await asyncio.to_thread(_destroy)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(_destroy, engine)
         await asyncio.gather(*under_way, return_exceptions=True)
         # Handed back at once, rather than found by others when the slot is free.
         if await self._leases.holds(slot):
@@ -249,18 +257,27 @@ def _register() -> None:
             await asyncio.wrap_future(done)
 
 
-def _launch(tables: JobTables, executor_id: str, queues: Mapping[str, tuple[int, float]]) -> None:
+def _make(tables: JobTables, executor_id: str) -> "DBOS":
     from dbos import DBOS
 
     _register()
-    DBOS(config=tables.config(executor_id))
+    return DBOS(config=tables.config(executor_id))
+
+
+def _launch(queues: Mapping[str, tuple[int, float]]) -> None:
+    from dbos import DBOS
+
     DBOS.listen_queues(list(queues))
     DBOS.launch()
     for name, (at_once, seconds) in queues.items():
         DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=seconds, on_conflict="always_update")
 
 
-def _destroy() -> None:
-    from dbos import DBOS
-
-    DBOS.destroy()
+def _destroy(engine: "DBOS") -> None:
+    for event in engine.background_thread_stop_events:
+        event.set()
+    # DBOS stops the loop that jobs are started on before it waits for the threads that take them off the queues.
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join(_LOST_SECONDS)
+    engine.destroy()
