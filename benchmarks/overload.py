@@ -2,9 +2,10 @@
 
 ``bulletproof serve`` with one worker and with two; small files at ``/process``, and ``/predict`` with a model that
 takes 40 ms. The capacity is what a closed load of many clients gets; then 1, 2, 5 and 10 times as many requests
-a second come, whether they are answered or not. Goodput is what is answered with 200 within two seconds. Probes ask
-for ``/health/live`` meanwhile, and a server that does nothing at all: what that takes is the machine's own delay. The
-service has all cores but the last, and the clients that one: neither takes time from the other.
+a second come, whether they are answered or not, in several rounds; rates are averages of the rounds, times those of
+the worst. Goodput is what is answered with 200 within two seconds. Probes ask for ``/health/live`` meanwhile, and a
+server that does nothing at all: what that takes is the machine's own delay. The service has all cores but the last, and
+the clients that one: neither takes time from the other.
 
     python -m benchmarks.overload           # --quick for a look
 """
@@ -12,11 +13,13 @@ service has all cores but the last, and the clients that one: neither takes time
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -107,34 +110,59 @@ class Probe:
         return {"asked": len(times), "failed": self.failed, "p99_ms": round(1000 * times[len(times) * 99 // 100], 1)}
 
 
-def measure(server: Server, idle: Idle, path: str, seconds: float) -> dict[str, Any]:
-    """Find the capacity of a path, and send it multiples of that."""
+def measure(server: Server, idle: Idle, path: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """Find the capacity of a path, and send it multiples of that, in turns: the machine's own pace changes."""
     plan = {"path": path, **PLANS[path]}
     server.load(**plan, connections=4, seconds=6)  # warms up, models included
     capacity = server.load(**plan, connections=CLIENTS, seconds=seconds)["200"]["rate"]
-    found: dict[str, Any] = {"capacity": capacity, "steps": []}
-    for times in TIMES:
-        probe, beside, before = Probe(server.port), Probe(idle.port), server.memory_mb()
-        spent = server.cpu_seconds()
-        told = server.load(**plan, rate=times * capacity, seconds=seconds, deadline=DEADLINE)
-        spent = server.cpu_seconds() - spent
-        good, refused = told.get("200", {}), told.get("503", {})
-        others = {status: count for status, count in told["statuses"].items() if status not in ("200", "503")}
-        found["steps"].append({
-            "times": times, "offered": round(told["offered"], 1),
-            "sent": round(sum(told["statuses"].values()) / told["seconds"], 1),
-            "goodput": told["rate_meanwhile"].get("200", 0.0),
-            "p50_ms": good.get("p50_ms"), "p99_ms": good.get("p99_ms"),
-            "refused": refused.get("rate", 0.0), "refused_p50_ms": refused.get("p50_ms"),
-            "refused_p95_ms": refused.get("p95_ms"), "refused_p99_ms": refused.get("p99_ms"), "other": others,
-            "probes": probe.end(), "idle_server": beside.end(),
-            "memory_mb": [before, server.memory_mb()], "cpu_seconds": round(spent, 2),
-            "answered_per_cpu_second": round(told["statuses"].get("200", 0) / max(spent, 0.01), 1),
-        })  # fmt: skip
+    told: dict[int, list[dict[str, Any]]] = {times: [] for times in TIMES}
+    for turn in range(rounds):
+        for times in TIMES if turn % 2 == 0 else reversed(TIMES):
+            told[times].append(step(server, idle, plan, times, capacity, seconds))
+    found: dict[str, Any] = {"capacity": capacity, "steps": [merged(parts) for parts in told.values()]}
     for key, name in (("goodput", "kept"), ("answered_per_cpu_second", "kept_of_cpu")):
-        peak = max(step[key] for step in found["steps"])
+        peak = max(one[key] for one in found["steps"])
         found[name] = round(found["steps"][-1][key] / peak, 3) if peak else 0.0
     return found
+
+
+def step(
+    server: Server, idle: Idle, plan: dict[str, Any], times: int, capacity: float, seconds: float
+) -> dict[str, Any]:
+    """Send so many times the capacity for some seconds."""
+    probe, beside, before = Probe(server.port), Probe(idle.port), server.memory_mb()
+    spent = server.cpu_seconds()
+    told = server.load(**plan, rate=times * capacity, seconds=seconds, deadline=DEADLINE)
+    spent = server.cpu_seconds() - spent
+    good, refused = told.get("200", {}), told.get("503", {})
+    return {
+        "times": times, "offered": round(told["offered"], 1),
+        "sent": round(sum(told["statuses"].values()) / told["seconds"], 1),
+        "goodput": told["rate_meanwhile"].get("200", 0.0), "p50_ms": good.get("p50_ms"), "p99_ms": good.get("p99_ms"),
+        "refused": refused.get("rate", 0.0), "refused_p50_ms": refused.get("p50_ms"),
+        "refused_p95_ms": refused.get("p95_ms"), "refused_p99_ms": refused.get("p99_ms"),
+        "other": {status: count for status, count in told["statuses"].items() if status not in ("200", "503")},
+        "probes": probe.end(), "idle_server": beside.end(), "memory_mb": [before, server.memory_mb()],
+        "cpu_seconds": round(spent, 2),
+        "answered_per_cpu_second": round(told["statuses"].get("200", 0) / max(spent, 0.01), 1),
+    }  # fmt: skip
+
+
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what came of the same load in several rounds: rates on average, times of the worst round."""
+    known = lambda name: [part[name] for part in parts if part[name] is not None]  # noqa: E731
+    whole: dict[str, Any] = {"times": parts[0]["times"], "rounds": [part["goodput"] for part in parts]}
+    for name in ("offered", "sent", "goodput", "refused", "cpu_seconds", "answered_per_cpu_second"):
+        whole[name] = round(statistics.fmean(known(name)), 2)
+    for name in ("p50_ms", "p99_ms", "refused_p50_ms", "refused_p95_ms", "refused_p99_ms"):
+        whole[name] = max(known(name), default=None)
+    whole["other"] = dict(sum((Counter(part["other"]) for part in parts), Counter()))
+    for name in ("probes", "idle_server"):
+        whole[name] = {
+            "asked": sum(part[name]["asked"] for part in parts), "failed": sum(part[name]["failed"] for part in parts),
+            "p99_ms": max(part[name]["p99_ms"] for part in parts),
+        }  # fmt: skip
+    return whole | {"memory_mb": [parts[0]["memory_mb"][0], parts[-1]["memory_mb"][1]]}
 
 
 def show(title: str, found: dict[str, Any]) -> None:
@@ -159,16 +187,18 @@ def show(title: str, found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print and write ``benchmarks/results/overload.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--quick", action="store_true", help="one worker, three seconds, nothing written")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a load in a round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="one worker, one round, nothing written")
     parser.add_argument("--only", choices=tuple(PLANS))
     chosen = parser.parse_args()
-    seconds = 3.0 if chosen.quick else chosen.seconds
+    seconds, rounds = chosen.seconds, 1 if chosen.quick else chosen.rounds
     cores = sorted(os.sched_getaffinity(0))
     theirs, ours_too = set(cores[:-1]), {cores[-1]}
     os.sched_setaffinity(0, ours_too)  # the generator's, too
     figures: dict[str, Any] = {
-        "benchmark": "overload", **machine(), "seconds": seconds, "model_ms": SLOW_MS, "deadline_s": DEADLINE,
+        "benchmark": "overload", **machine(), "seconds": seconds, "rounds": rounds, "model_ms": SLOW_MS,
+        "deadline_s": DEADLINE,
         "service_cores": sorted(theirs), "clients_cores": sorted(ours_too),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
@@ -179,7 +209,7 @@ def main() -> None:
             with running(f"{workers} workers", [*ours(), "--workers", str(workers)], cores=theirs, **data) as server:
                 for path in PLANS:
                     if chosen.only in (None, path):
-                        found = measure(server, idle, path, seconds)
+                        found = measure(server, idle, path, seconds, rounds)
                         figures[f"{path}, {workers} worker{'s' * (workers > 1)}"] = found
                         show(f"{path}, {workers} worker(s)", found)
         idle.end()

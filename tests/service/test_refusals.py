@@ -94,6 +94,33 @@ async def test_the_answer_is_the_same_and_the_connection_goes_on(settings: Setti
             and sample.labels["status"] == "503"] == [3]  # fmt: skip
 
 
+async def test_a_request_that_comes_again_is_refused_again_until_there_is_room(settings: Settings) -> None:
+    app = create_app(settings)
+    other = WHOLE.replace(b'["good"]', b'["nice"]')
+    head, body = WHOLE[: -len(BODY)], BODY
+    async with served(app) as port:
+        fill(app)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        ids = set()
+        for piece in (WHOLE, WHOLE, other, head, body, WHOLE, head, body, head[:50], head[50:] + body):
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        for _ in range(7):
+            status, _, told = await answer(reader)
+            assert (status, told["code"]) == (503, "overloaded")
+            ids.add(told["request_id"])
+        assert len(ids) == 7
+        app.state.services.doors.uploads.leave("local")
+        writer.write(WHOLE)
+        assert (await answer(reader))[0] == 200
+        fill(app)
+        writer.write(WHOLE)
+        assert (await answer(reader))[0] == 503
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+        writer.close()
+
+
 async def test_a_body_that_is_still_on_its_way_is_read_and_thrown_away(settings: Settings) -> None:
     app = create_app(settings)
     async with served(app) as port:

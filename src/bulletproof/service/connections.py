@@ -28,6 +28,8 @@ class Connections(HttpToolsProtocol):
     _in_head = False  # a request has begun, and its headers are not all there
     _head_bytes = 0
     _refused = False  # the request that is being read has its answer already
+    _between = True  # no request has begun that is not all there
+    _begun: bytes | None = None  # what was received last, if it is the beginning of a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or tell it that there are too many."""
@@ -46,6 +48,9 @@ class Connections(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, unless it was told to go."""
         if not self.transport.is_closing():
+            if self._refuse_again(data):
+                return
+            self._begun = data if self._between else None
             self._head_bytes += len(data)
             super().data_received(data)
             if self._in_head and self._head_bytes > _HEAD_BYTES:
@@ -61,7 +66,7 @@ class Connections(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Give the headers their time."""
         self._stop_timer()
-        self._in_head = True
+        self._in_head, self._between = True, False
         self._head_bytes = 0
         super().on_message_begin()
 
@@ -86,14 +91,12 @@ class Connections(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the time for a body that nobody read."""
         self._stop_timer()
+        self._between, self._begun = True, None
         if not self._refused:
             super().on_message_complete()
         elif not self.transport.is_closing():
             self._refused = False
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._await_next()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -103,24 +106,47 @@ class Connections(HttpToolsProtocol):
     def _refuse(self) -> bool:
         """Answer a request whose door is full, as ``refusals`` of the app's state says; tell whether it was one."""
         refusals = self.app_state.get("refusals")
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if refusals is None or busy or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if refusals is None or self._busy or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
             return False
         try:
             self.scope["path"] = self.root_path + self.url.partition(b"?")[0].decode("ascii")
         except UnicodeDecodeError:
             return False
         self.scope["method"] = "POST"
-        answer = refusals(self.scope)
+        ends = self._retiring or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive()
+        answer = refusals(self.scope, None if ends or self.expect_100_continue else self._begun)
         if answer is None:
             return False
-        self.server_state.total_requests += 1
-        ends = self._retiring or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive()
-        usual = b"".join(b"%s: %s\r\n" % line for line in self.server_state.default_headers)
-        self.transport.write(_REFUSED + usual + (b"connection: close\r\n" if ends else b"") + answer)
+        self._send_refusal(answer, b"connection: close\r\n" if ends else b"")
         if ends:
             self.transport.close()
         return True
+
+    def _refuse_again(self, data: bytes) -> bool:
+        """Answer what was refused a moment ago, and comes again, without reading it."""
+        refusals = self.app_state.get("refusals")
+        if refusals is None or not self._between or self._busy or self._retiring:
+            return False
+        answer = refusals.again(self.client, data)
+        if answer is None:
+            return False
+        self._stop_timer()
+        self._send_refusal(answer)
+        self._await_next()
+        return True
+
+    @property
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _send_refusal(self, answer: bytes, more: bytes = b"") -> None:
+        self.server_state.total_requests += 1
+        usual = b"".join(b"%s: %s\r\n" % line for line in self.server_state.default_headers)
+        self.transport.write(_REFUSED + usual + more + answer)
+
+    def _await_next(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def shutdown(self) -> None:
         """Stop: after the answer under way, or after the request that may just be coming."""

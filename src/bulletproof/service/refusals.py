@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 from starlette.types import Scope
 
@@ -15,6 +15,15 @@ from bulletproof.service.responses import PROBLEM, diagnosis_response
 _FRESH_SECONDS = 0.2  # for which the same answer is given to the same request, but for its request id
 _KNOWN = 512
 _ID = "0" * 32
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class _Request(NamedTuple):
+    scope: Scope
+    door: Door
+    caller: Caller
+    headers: dict[str, str]
+    size: int
 
 
 class Refusals:
@@ -30,45 +39,72 @@ class Refusals:
         self._clock = clock
         self._until = 0.0  # how long what is remembered holds
         self._made: dict[str, tuple[Diagnosis, bytes, bytes, bytes]] = {}
-        self._known: dict[Any, tuple[Caller | None, dict[str, str]]] = {}
+        self._known: dict[tuple[str | None, bytes], _Request] = {}
 
-    def __call__(self, scope: Scope) -> bytes | None:
+    def __call__(self, scope: Scope, begun: bytes | None = None) -> bytes | None:
         """Count, log and return a refusal.
 
         Args:
             scope: Of the request: ``method``, ``path``, ``headers`` and ``client``.
+            begun: What was received of it at first, if ``again`` may be asked about such a request.
 
         Returns:
             The headers and the body of a 503; None for whatever is not refused so, which is for the gate.
         """
-        began, gate = self._clock(), self._gate
+        gate = self._gate
         door = gate.door(scope["method"], scope["path"])
         if door is None or not door.crowded:
             return None
+        headers = headers_of(scope)
+        try:
+            caller = None if PROBLEM in headers.get("accept", "") else gate.callers.known_caller(scope, headers)
+        except AIError:
+            return None
+        if caller is None:
+            return None
+        request = _Request(scope, door, caller, headers, declared_size(headers))
+        answer = self._refuse(request)
+        if answer is not None and begun is not None and len(self._known) < _KNOWN:
+            head, end, _ = begun.partition(_END_OF_HEAD)
+            if end and "transfer-encoding" not in headers:
+                self._known[_host_of(scope["client"]), head] = request
+        return answer
+
+    def again(self, client: tuple[str, int] | None, data: bytes) -> bytes | None:
+        """Refuse a request that is the same, byte for byte, as one that was refused a moment ago.
+
+        Args:
+            client: Who sends it.
+            data: What was received, from the beginning of a request on.
+
+        Returns:
+            As when it is called; None also when there was no such request, or it is not all there.
+        """
+        if not self._known or self._clock() >= self._until:
+            return None
+        end = data.find(_END_OF_HEAD)
+        request = self._known.get((_host_of(client), data[:end]))
+        if request is None or len(data) != end + len(_END_OF_HEAD) + request.size or not request.door.crowded:
+            return None
+        return self._refuse(request)
+
+    def _refuse(self, request: _Request) -> bytes | None:
+        began, gate = self._clock(), self._gate
+        scope, door, caller, headers, size = request
         if began >= self._until:
             self._until = began + _FRESH_SECONDS
             self._made.clear()
             self._known.clear()
-        client = scope.get("client")
-        same = (scope["path"], client[0] if client else None, *scope["headers"])
-        known = self._known.get(same)
-        try:
-            if known is None:
-                headers = headers_of(scope)
-                caller = None if PROBLEM in headers.get("accept", "") else gate.callers.known_caller(scope, headers)
-                if len(self._known) < _KNOWN:
-                    self._known[same] = caller, headers
-            else:
-                caller, headers = known
-            if caller is None or not door.refuses(caller.name):
-                return None
-            standing: list[tuple[bytes, bytes]] = []
-            if gate.callers.bounds(scope):
-                subject = subject_of(scope, caller)
-                gate.callers.meter.admit(subject, size=declared_size(headers))
-                standing = gate.callers.standing(subject)
-        except AIError:
+        if not door.refuses(caller.name):
             return None
+        standing: list[tuple[bytes, bytes]] = []
+        if gate.callers.bounds(scope):
+            subject = subject_of(scope, caller)
+            try:
+                gate.callers.meter.admit(subject, size=size)
+            except AIError:
+                return None
+            standing = gate.callers.standing(subject)
         request_id = request_id_of(headers)
         diagnosis, head, before, after = self._answer(door)
         told = door.tell(request_id)
@@ -76,8 +112,8 @@ class Refusals:
         gate.observe(scope["method"], scope["path"], 503, self._clock() - began)
         own = request_id.encode()
         more = b"".join(b"%s: %s\r\n" % line for line in standing)
-        size = len(before) + len(own) + len(after)
-        return b"%s%s\r\n%scontent-length: %d\r\n\r\n%s%s%s" % (head, own, more, size, before, own, after)
+        length = len(before) + len(own) + len(after)
+        return b"%s%s\r\n%scontent-length: %d\r\n\r\n%s%s%s" % (head, own, more, length, before, own, after)
 
     def _answer(self, door: Door) -> tuple[Diagnosis, bytes, bytes, bytes]:
         """Return what is told at this door: its diagnosis, the headers, and the body around the request id."""
@@ -90,3 +126,7 @@ class Refusals:
             before, _, after = bytes(response.body).partition(_ID.encode())
             made = self._made[door.name] = diagnosis, head, before, after
         return made
+
+
+def _host_of(client: tuple[str, int] | None) -> str | None:
+    return client[0] if client else None
