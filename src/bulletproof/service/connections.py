@@ -1,6 +1,8 @@
 """The connections of ``bulletproof serve``: bounded in number and in time, and none cut off when the service stops."""
 
 import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -8,6 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bulletproof.errors import AIError, InputValidationError, OverloadedError, classify
 from bulletproof.processor import error_answer
 from bulletproof.settings import get_settings
+
+if TYPE_CHECKING:
+    from bulletproof.service.refusals import Refusals, Request
 
 _HEAD_SECONDS = 20.0  # from the first byte of a request, or from connecting, to the end of its headers
 _HEAD_BYTES = 2**16  # of the headers of a request, after the piece in which it begins
@@ -30,6 +35,7 @@ class Connections(HttpToolsProtocol):
     _refused = False  # the request that is being read has its answer already
     _between = True  # no request has begun that is not all there
     _begun: bytes | None = None  # what was received last, if it is the beginning of a request
+    _held: bytes | None = None  # a request that waits for its refusal
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or tell it that there are too many."""
@@ -47,9 +53,13 @@ class Connections(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it was told to go."""
+        if self._held is not None:
+            self._held += data
+        elif not self._hold(data):
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         if not self.transport.is_closing():
-            if self._refuse_again(data):
-                return
             self._begun = data if self._between else None
             self._head_bytes += len(data)
             super().data_received(data)
@@ -122,18 +132,30 @@ class Connections(HttpToolsProtocol):
             self.transport.close()
         return True
 
-    def _refuse_again(self, data: bytes) -> bool:
-        """Answer what was refused a moment ago, and comes again, without reading it."""
+    def _hold(self, data: bytes) -> bool:
+        """Have what was refused a moment ago, and comes again, answered with others; tell whether it is that."""
         refusals = self.app_state.get("refusals")
-        if refusals is None or not self._between or self._busy or self._retiring:
+        if refusals is None or not self._between or self._busy or self.transport.is_closing():
             return False
-        answer = refusals.again(self.client, data)
-        if answer is None:
+        request = refusals.seen(self.client, data)
+        if request is None:
             return False
         self._stop_timer()
-        self._send_refusal(answer)
-        self._await_next()
+        self._unset_keepalive_if_required()
+        self._held = data
+        refusals.soon(partial(self._answer_held, refusals, request, len(data)))
         return True
+
+    def _answer_held(self, refusals: "Refusals", request: "Request", size: int) -> None:
+        data, self._held = self._held, None
+        if data is None or self.transport.is_closing():
+            return
+        answer = refusals.refuse(request) if len(data) == size and not self._retiring else None
+        if answer is None:
+            self._receive(data)
+        else:
+            self._send_refusal(answer)
+            self._await_next()
 
     @property
     def _busy(self) -> bool:

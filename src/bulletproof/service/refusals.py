@@ -1,5 +1,10 @@
-"""Refusals at the door, told by the server itself: to make a request ready for the app costs more than to refuse it."""
+"""Refusals at the door, told by the server itself: to make a request ready for the app costs more than to refuse it.
 
+What is refused again and again is not read again and again, and is answered a few at a time: between other work, each
+costs twice as much as right after another one.
+"""
+
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +20,13 @@ from bulletproof.service.responses import PROBLEM, diagnosis_response
 _FRESH_SECONDS = 0.2  # for which the same answer is given to the same request, but for its request id
 _KNOWN = 512
 _ID = "0" * 32
+_TOGETHER_SECONDS = 0.004
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
+    """What was refused."""
+
     scope: Scope
     door: Door
     caller: Caller
@@ -39,14 +47,15 @@ class Refusals:
         self._clock = clock
         self._until = 0.0  # how long what is remembered holds
         self._made: dict[str, tuple[Diagnosis, bytes, bytes, bytes]] = {}
-        self._known: dict[tuple[str | None, bytes], _Request] = {}
+        self._known: dict[tuple[str | None, bytes], Request] = {}
+        self._waiting: list[Callable[[], None]] = []
 
     def __call__(self, scope: Scope, begun: bytes | None = None) -> bytes | None:
         """Count, log and return a refusal.
 
         Args:
             scope: Of the request: ``method``, ``path``, ``headers`` and ``client``.
-            begun: What was received of it at first, if ``again`` may be asked about such a request.
+            begun: What was received of it at first, if ``seen`` may be asked about such a request.
 
         Returns:
             The headers and the body of a 503; None for whatever is not refused so, which is for the gate.
@@ -62,33 +71,40 @@ class Refusals:
             return None
         if caller is None:
             return None
-        request = _Request(scope, door, caller, headers, declared_size(headers))
-        answer = self._refuse(request)
+        request = Request(scope, door, caller, headers, declared_size(headers))
+        answer = self.refuse(request)
         if answer is not None and begun is not None and len(self._known) < _KNOWN:
             head, end, _ = begun.partition(_END_OF_HEAD)
             if end and "transfer-encoding" not in headers:
                 self._known[_host_of(scope["client"]), head] = request
         return answer
 
-    def again(self, client: tuple[str, int] | None, data: bytes) -> bytes | None:
-        """Refuse a request that is the same, byte for byte, as one that was refused a moment ago.
+    def seen(self, client: tuple[str, int] | None, data: bytes) -> Request | None:
+        """Return the request that was refused a moment ago and is the same as one now, byte for byte.
 
         Args:
             client: Who sends it.
             data: What was received, from the beginning of a request on.
-
-        Returns:
-            As when it is called; None also when there was no such request, or it is not all there.
         """
         if not self._known or self._clock() >= self._until:
             return None
         end = data.find(_END_OF_HEAD)
         request = self._known.get((_host_of(client), data[:end]))
-        if request is None or len(data) != end + len(_END_OF_HEAD) + request.size or not request.door.crowded:
-            return None
-        return self._refuse(request)
+        return request if request is not None and len(data) == end + len(_END_OF_HEAD) + request.size else None
 
-    def _refuse(self, request: _Request) -> bytes | None:
+    def soon(self, answer: Callable[[], None]) -> None:
+        """Call something that answers one of those seen, together with others."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_TOGETHER_SECONDS, self._answer_all)
+        self._waiting.append(answer)
+
+    def _answer_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer()
+
+    def refuse(self, request: Request) -> bytes | None:
+        """Count, log and return the refusal of one of those seen; None if there is room for it now."""
         began, gate = self._clock(), self._gate
         scope, door, caller, headers, size = request
         if began >= self._until:
