@@ -112,6 +112,16 @@ async def test_a_file_that_is_not_there_is_said_so(scripted: Make, tmp_path: Pat
         await scripted().process_batch(tmp_path / "none.txt")
 
 
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("given", [None, 7, b"https://example.com/", object()])
+async def test_what_is_no_list_of_urls_is_said_so(
+    scripted: Make, settings: Settings, given: Any, durable: bool
+) -> None:
+    pipeline = scripted(settings=settings, durable=True) if durable else scripted()
+    with pytest.raises(InputValidationError, match=f"URLs have to be a list, .*not {type(given).__name__}"):
+        await pipeline.process_batch(given)
+
+
 async def test_no_urls_are_a_batch_too(scripted: Make) -> None:
     report = await scripted().process_batch([])
     assert report["total"] == 0

@@ -317,7 +317,7 @@ class AIProcessingPipeline:
             The report; see ``StatusReport``.
 
         Raises:
-            InputValidationError: The file of URLs cannot be read.
+            InputValidationError: They are nothing of the kind, or the file of URLs cannot be read.
             StoreError: A durable batch cannot be stored.
         """
         if self.durable:

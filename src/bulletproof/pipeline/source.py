@@ -47,12 +47,16 @@ async def pieces(source: UrlSource) -> AsyncIterator[Sequence[Any]]:
     elif isinstance(source, str | os.PathLike):
         async for lines in _lines(Path(source)):
             yield [url for line in lines if (url := line.strip()) and not url.startswith("#")]
-    elif isinstance(source, Sequence):
+    elif isinstance(source, Sequence) and not isinstance(source, bytes):
         for first in range(0, len(source), _PIECE):
             yield source[first : first + _PIECE]
-    else:
+    elif isinstance(source, Iterable | AsyncIterable) and not isinstance(source, bytes):
         async for one in each(source):
             yield [one]
+    else:
+        raise InputValidationError(
+            f"URLs have to be a list, an iterator or the path of a file, not {type(source).__name__}"
+        )
 
 
 async def _lines(path: Path) -> AsyncIterator[list[str]]:
