@@ -1,5 +1,7 @@
 """Rate limits and quotas: per key and per address, told in headers, shared by all processes."""
 
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +55,29 @@ def test_never_more_than_twice_the_quota_in_any_window_and_always_again_after_th
             later.admit("alice")
         last_minute = [at for at in admitted if at > now.at - MINUTE]
         assert len(last_minute) <= 2 * quota
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20_000), st.integers(0, 1000)), min_size=1, max_size=50),
+    st.integers(1000, 3000),
+)
+def test_after_the_wait_that_header_and_error_agree_on_the_same_request_is_admitted(
+    sent: list[tuple[float, int]], quota: int
+) -> None:
+    limits, now = [Limit("bytes", quota, DAY), Limit("requests", 3, MINUTE)], Now()
+    meter = Meter(limits, now=now)
+    for pause, size in sent:
+        now.at += pause
+        try:
+            meter.admit("alice", size=size)
+            meter.add("alice", "bytes", size)
+        except TooManyRequestsError as refusal:
+            wait = refusal.retry_after or 0
+            told = [int(part) for part in re.findall(r"t=([0-9]+)", meter.headers("alice", size=size)["RateLimit"])]
+            assert math.ceil(wait) in told
+            later = Meter(limits, now=Now(now.at + math.ceil(wait)))
+            later.learn(meter.counted())
+            later.admit("alice", size=size)
 
 
 def test_a_steady_caller_below_the_limit_is_never_refused() -> None:
@@ -148,6 +173,8 @@ async def test_records_are_counted_when_they_are_analysed(settings: Settings, cl
         files = {"file": ("a.json", b'["good", "bad", "fine"]')}
         assert (await client.post("/process", files=files)).status_code == 200
         refused = await client.post("/process", files=files)
+        told = int(refused.headers["RateLimit"].partition("t=")[2])
+        assert abs(int(refused.headers["Retry-After"]) - told) <= 1  # a second may begin between the two
         assert refused.status_code == 429
         assert "3 records" in refused.json()["details"]
 

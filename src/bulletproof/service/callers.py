@@ -117,9 +117,10 @@ class Callers:
         asks_for_work = method != "DELETE" and not path.endswith(_EASING)
         return bool(self.meter.limits) and asks_for_work and scope_of(method, path) in WORK
 
-    def standing(self, subject: str) -> list[tuple[bytes, bytes]]:
-        """Return the headers that tell a caller what it may still send."""
-        return [(name.lower().encode(), value.encode()) for name, value in self.meter.headers(subject).items()]
+    def standing(self, subject: str, *, size: int = 0) -> list[tuple[bytes, bytes]]:
+        """Return the headers that tell a caller what it may still send, or when what it was refused."""
+        found = self.meter.headers(subject, size=size)
+        return [(name.lower().encode(), value.encode()) for name, value in found.items()]
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

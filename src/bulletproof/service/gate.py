@@ -300,7 +300,8 @@ class _Exchange:
                     *(default for default in DEFAULT_HEADERS if default[0] in _OURS or default[0] not in names),
                 ]
             if self.metered:
-                message["headers"] += self.gate.callers.standing(self.subject)
+                refused = declared_size(self.headers) if self.status == 429 else 0
+                message["headers"] += self.gate.callers.standing(self.subject, size=refused)
         await self._send(message)
 
     async def _answer(self, error: Exception) -> None:

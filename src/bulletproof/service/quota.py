@@ -93,8 +93,7 @@ class Meter:
             self._seen[subject] = None
             if len(self._seen) > _MAX_SEEN:
                 del self._seen[next(iter(self._seen))]
-        for limit in self.limits:
-            self._check(subject, limit, size if limit.what == "bytes" else 0)
+        self._check(subject, self.limits, size)
         self.add(subject, "requests", 1)
 
     def refuse(self, address: str) -> None:
@@ -107,7 +106,7 @@ class Meter:
         Raises:
             TooManyRequestsError: It has.
         """
-        self._check(address, REFUSED, 0)
+        self._check(address, [REFUSED], 0)
 
     def add(self, subject: str, what: str, amount: float) -> None:
         """Count what a caller has used; of what is not limited nothing is kept."""
@@ -124,8 +123,16 @@ class Meter:
         now, last = self._counts(subject, limit)
         return now + last * (self._end(limit.window) - self._now()) / limit.window
 
-    def headers(self, subject: str) -> dict[str, str]:
-        """Return the headers that tell a caller where it stands (draft-ietf-httpapi-ratelimit-headers-10)."""
+    def headers(self, subject: str, *, size: int = 0) -> dict[str, str]:
+        """Return the headers that tell a caller where it stands (draft-ietf-httpapi-ratelimit-headers-10).
+
+        Args:
+            subject: The caller.
+            size: Bytes that it wanted to send when it was refused.
+
+        Returns:
+            The headers; ``t`` is the wait that ``admit`` tells where something is used up, else the end of its window.
+        """
         if not self.limits:
             return {}
         policies = (f'"{limit.what}";q={limit.quota:g};w={limit.window:g}' for limit in self.limits)
@@ -133,7 +140,7 @@ class Meter:
             "RateLimit-Policy": ", ".join(policies),
             "RateLimit": ", ".join(
                 f'"{limit.what}";r={max(0, math.floor(limit.quota - self.used(subject, limit)))}'
-                f";t={math.ceil(self._end(limit.window) - self._now())}"
+                f";t={math.ceil(self._wait(subject, limit, size) or self._end(limit.window) - self._now())}"
                 for limit in self.limits
             ),
         }
@@ -152,20 +159,24 @@ class Meter:
         """Take what other processes have counted."""
         self._others = {(row.subject, row.what, row.ends): row.amount for row in others}
 
-    def _check(self, subject: str, limit: Limit, coming: float) -> None:
-        if self.used(subject, limit) + max(coming, 1e-9) <= limit.quota:
-            return
-        raise TooManyRequestsError(
-            f"{limit.quota:,g} {limit.what} in {limit.window:,g} s are used up", retry_after=self._wait(subject, limit)
-        )
+    def _check(self, subject: str, limits: Sequence[Limit], size: int) -> None:
+        # Of several that are used up the caller has to wait for the last.
+        wait, limit = max(((self._wait(subject, limit, size), limit) for limit in limits), default=(0.0, REFUSED))
+        if wait:
+            raise TooManyRequestsError(
+                f"{limit.quota:,g} {limit.what} in {limit.window:,g} s are used up", retry_after=wait
+            )
 
-    def _wait(self, subject: str, limit: Limit) -> float:
-        """Return in how many seconds there is more: as the last window, or this one, moves out of sight."""
+    def _wait(self, subject: str, limit: Limit, size: int) -> float:
+        """Return in how many seconds there is room: as the last window, or this one, moves out of sight; 0 for now."""
+        coming = max(size if limit.what == "bytes" else 0, 1e-9)
+        if self.used(subject, limit) + coming <= limit.quota:
+            return 0.0
         now, last = self._counts(subject, limit)
-        left = self._end(limit.window) - self._now()
-        if now < limit.quota and last > 0:
-            return max(1.0, left - limit.window * (limit.quota - now) / last)
-        return left + max(1.0, limit.window * (1 - limit.quota / max(now, limit.quota)))
+        left, free = self._end(limit.window) - self._now(), max(0.0, limit.quota - coming)
+        if now < free and last > 0:
+            return max(1.0, left - limit.window * (free - now) / last)
+        return left + max(1.0, limit.window * (1 - free / max(now, free, 1e-9)))
 
     def _counts(self, subject: str, limit: Limit) -> tuple[float, float]:
         end = self._end(limit.window)
