@@ -81,6 +81,27 @@ def test_the_settings_take_keys_and_digests() -> None:
         KeyRing(["sha256:zz"])
 
 
+async def test_keys_that_can_be_guessed_are_warned_of_once_and_not_shown(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.api_keys = tuple(map(SecretStr, ("hunter2", "q" * 15, "z" * 16, "sha256:" + sha256(b"k").hexdigest())))
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        pass
+    [told] = [record.getMessage() for record in caplog.records if "BULLETPROOF_API_KEYS" in record.getMessage()]
+    assert told.startswith("2 of the 4 keys")
+    assert "bulletproof keys create" in told
+    assert not any(key in told for key in ("hunter2", "qq"))
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(path: Path) -> None:
+    path.write_text("a file")
+    with pytest.raises(ConfigurationError, match="Not a directory") as caught:
+        create_key(path / "data" / "keys.json", "shop")
+    assert str(path / "data") in str(caught.value)
+    assert "BULLETPROOF_DATA_DIR" in str(caught.value.hint)
+
+
 def test_names_are_given_once_and_scopes_are_known(path: Path) -> None:
     create_key(path, "shop")
     with pytest.raises(InputValidationError, match="already"):

@@ -7,13 +7,12 @@ from starlette.types import Scope
 
 from bulletproof.errors import AccessDeniedError
 from bulletproof.service.hosts import TrustedHosts
-from bulletproof.service.keys import SCOPES, WORK, KeyRing, scope_of
+from bulletproof.service.keys import LONG, SCOPES, WORK, KeyRing, scope_of
 from bulletproof.service.peers import is_foreign, is_here
 from bulletproof.service.quota import Meter
 
 _FORWARDING = frozenset(("forwarded", "x-forwarded-for", "x-real-ip", "via"))
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/", "/docs", "/openapi.json", "/redoc", "/dashboard")
-_LONG = 16  # characters of a key that nobody guesses
 _EASING = ("/pause", "/cancel")  # what makes less work of a batch
 LOCAL = "local"
 """Name of whoever is on this machine, where there are no keys."""
@@ -82,7 +81,7 @@ class Callers:
             key = self._keys.find(given)
             # Behind a proxy everybody has one address: a stranger's wrong keys must not lock out whoever has a right
             # one. Only where a key is short enough to be guessed is the answer to be kept from who has guessed often.
-            if key is None or len(given) < _LONG:
+            if key is None or len(given) < LONG:
                 self.meter.check_refused(address)
             if key is None:
                 self.meter.refuse(address)

@@ -31,6 +31,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 WORK = ("process", "predict", "batches")
 """Those that cost something; what callers may use up is counted for these."""
 
+LONG = 16
+"""Characters of a key that nobody guesses."""
+
 _SCOPE_OF = {"process": "process", "results": "process", "predict": "predict", "v2": "predict", "batches": "batches"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
@@ -189,6 +192,18 @@ def key_ring(settings: Settings) -> KeyRing:
     return KeyRing([key.get_secret_value() for key in settings.api_keys], settings.keys_path)
 
 
+def warning_of(settings: Settings) -> str | None:
+    """Say that keys of the settings can be guessed, if some can; a digest does not tell."""
+    count = len(settings.api_keys)
+    short = sum(len(key.get_secret_value()) < LONG for key in settings.api_keys)
+    if not short:
+        return None
+    return (
+        f"{short} of the {count} keys in BULLETPROOF_API_KEYS can be guessed: fewer than {LONG} characters; "
+        "make a good one with 'bulletproof keys create NAME'"
+    )
+
+
 def scope_of(method: str, path: str) -> str:
     """Return the scope that a request needs.
 
@@ -276,8 +291,16 @@ def revoke_key(path: Path, name: str) -> None:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[list[Key]]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened = path.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the keys cannot be kept in the folder {path.parent.absolute()}: {error.strerror}",
+            hint="Make it a folder that this user may write, or set BULLETPROOF_DATA_DIR (or BULLETPROOF_KEYS_FILE) to "
+            "one, for the service too.",
+        ) from error
+    with opened as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         keys = read_keys(path)
         yield keys

@@ -33,7 +33,7 @@ from bulletproof.service.exposition import published, refresh
 from bulletproof.service.faults import chaos_of, jobs_with, put_into, warn_of
 from bulletproof.service.gate import Gate
 from bulletproof.service.hosts import TrustedHosts
-from bulletproof.service.keys import KeyRing, key_ring
+from bulletproof.service.keys import KeyRing, key_ring, warning_of
 from bulletproof.service.measures import Measures
 from bulletproof.service.parts import llm_of
 from bulletproof.service.quota import Meter, limits_of, metering
@@ -302,6 +302,8 @@ async def _open_store(services: Services) -> None:
             "there are no API keys: only this machine may use the service; make one with 'bulletproof keys create' "
             "or set BULLETPROOF_API_KEYS to let others in"
         )
+    if (guessable := warning_of(services.settings)) is not None:
+        logger.warning(guessable)
     warn_of(services.chaos)
     try:
         await services.processor.store.open()
