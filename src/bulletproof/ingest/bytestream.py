@@ -37,7 +37,6 @@ class BoundedSource:
         self._check(size)
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes."""
         data = self._source.read(size)
         self.count += len(data)
         self.size = max(self.size, self.count)
@@ -59,7 +58,6 @@ class GunzipSource:
         self._unpacked = 0
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes."""
         try:
             data: bytes = self._file.read(size)
         except EOFError as error:
@@ -126,7 +124,6 @@ class HeadSource:
         return self._head[:size]
 
     def read(self, size: int, /) -> bytes:
-        """Return the next ``size`` bytes, fewer only at the end."""
         data = self.peek(size)
         self._head = self._head[size:]
         return data

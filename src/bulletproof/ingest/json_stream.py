@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, TypeAlias
 
 from bulletproof.errors import FileTooLargeError, InvalidFileError
@@ -28,37 +28,31 @@ _NOT_RECORDS = frozenset(("y", "columns", "fields", "header", "headers", "names"
 _Sized: TypeAlias = tuple[Any, int]
 
 
+@dataclass(eq=False)
 class JsonCursor:
     """A place in a JSON document that is read as far as needed; ``size`` is the length of the value read last.
 
     ``offset`` is where in the file its bytes begin, None when they are not those of the file.
     """
 
-    def __init__(
-        self,
-        source: ByteSource,
-        limits: IngestLimits,
-        notes: Notes,
-        *,
-        offset: int | None = 0,
-        block: int = BLOCK,
-        constants: bool = False,
-    ) -> None:
-        self._source = source
-        self._limits = limits
-        self._notes = notes
-        self._block = block
-        self.decoder = StrictDecoder(limits, constants=constants)
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
-        self._offset = offset
-        self._bytes = 0
-        self._lines = 0
-        self._column = 0
-        self._entries = 0
-        self._at_end = False
-        self.text = ""
-        self.pos = 0
-        self.size = 0
+    _source: ByteSource
+    _limits: IngestLimits
+    _notes: Notes
+    offset: int | None = 0
+    block: int = BLOCK
+    constants: InitVar[bool] = False
+    text: str = ""
+    pos: int = 0
+    size: int = 0
+    _utf8: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
+    _bytes: int = 0
+    _lines: int = 0
+    _column: int = 0
+    _entries: int = 0
+    _at_end: bool = False
+
+    def __post_init__(self, constants: bool) -> None:
+        self.decoder = StrictDecoder(self._limits, constants=constants)
 
     def peek(self) -> str:
         """Skip whitespace and return the next character, empty at the end."""
@@ -127,7 +121,7 @@ class JsonCursor:
             row=row,
             line=self._lines + self.text.count("\n", 0, pos) + 1,
             column=pos - newline if newline >= 0 else self._column + pos + 1,
-            byte=None if self._offset is None else self._offset + self._bytes + len(self.text[:pos].encode()),
+            byte=None if self.offset is None else self.offset + self._bytes + len(self.text[:pos].encode()),
         )
 
     def _more(self, row: int | None = None) -> None:
@@ -144,7 +138,7 @@ class JsonCursor:
         newline = done.rfind("\n")
         self._column = self.pos - newline - 1 if newline >= 0 else self._column + self.pos
         # Reading as much again as is held keeps the work for a long value linear.
-        size = min(max(self._block, len(rest)), limit + 1 - len(rest))
+        size = min(max(self.block, len(rest)), limit + 1 - len(rest))
         data = self._source.read(size)
         self._at_end = len(data) < size
         self.pos = 0

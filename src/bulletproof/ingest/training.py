@@ -103,7 +103,11 @@ def read_training_data(
         ((2, 2), ['a', 'b'])
     """
     try:
-        features, labels = _fields(_parse(_read(file_path, _max_bytes() if max_bytes is None else max_bytes)))
+        if max_bytes is None:
+            from bulletproof.settings import get_settings
+
+            max_bytes = get_settings().max_training_bytes
+        features, labels = _fields(_parse(_read(file_path, max_bytes)))
         return _table(features, labels), labels
     except AIError as error:
         error.at(path=shorten(file_path, 300))
@@ -246,9 +250,3 @@ def _not_numeric(values: list[Any], row: int, names: list[str] | None) -> Invali
         row=row,
         column=names[column] if names else column + 1,
     )
-
-
-def _max_bytes() -> int:
-    from bulletproof.settings import get_settings
-
-    return get_settings().max_training_bytes

@@ -1,6 +1,7 @@
 """An uploaded file, whatever it is, as a stream of records."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO, Literal
 
@@ -20,6 +21,7 @@ from bulletproof.ingest.records import MIB, Chunk, IngestLimits, Record, Rejecti
 _HOPELESS_ROWS = 100_000
 
 
+@dataclass(eq=False, repr=False)
 class ParsedFile:
     """A file whose format is known and whose records are still to be read.
 
@@ -33,25 +35,15 @@ class ParsedFile:
         rejected: How many of them were bad.
     """
 
-    def __init__(
-        self,
-        rows: Iterator[Row],
-        notes: Notes,
-        limits: IngestLimits,
-        *,
-        format: sniff.Format,  # noqa: A002 - the name of the attribute
-        compression: Literal["gzip"] | None,
-        filename: str | None,
-    ) -> None:
-        self._rows = rows
-        self._notes = notes
-        self._limits = limits
-        self.format = format
-        self.compression = compression
-        self.filename = filename
-        self.received = 0
-        self.rejected = 0
-        self._reasons: list[str] = []
+    _rows: Iterator[Row]
+    _notes: Notes
+    _limits: IngestLimits
+    format: sniff.Format
+    compression: Literal["gzip"] | None
+    filename: str | None
+    received: int = 0
+    rejected: int = 0
+    _reasons: list[str] = field(default_factory=list)
 
     @property
     def encoding(self) -> str:
@@ -167,8 +159,7 @@ def open_upload(
     first = next(rows, None)
     if first is None:
         raise InvalidFileError("The file holds no records", code="empty_file")
-    compression: Literal["gzip"] | None = "gzip" if packed else None
-    return ParsedFile(chain((first,), rows), notes, limits, format=found, compression=compression, filename=name)
+    return ParsedFile(chain((first,), rows), notes, limits, found, "gzip" if packed else None, name)
 
 
 def _rows(
