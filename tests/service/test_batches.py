@@ -4,7 +4,11 @@ import asyncio
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -122,7 +126,8 @@ async def test_a_batch_is_paused_resumed_cancelled_retried_and_deleted(client: h
         (b"{", "application/json", 400, "invalid_request"),
         (b'{"urls": ["http://x"], "priority": 99}', "application/json", 422, "invalid_input"),
         (b'{"urls": ["http://x"], "odd": 1}', "application/json", 422, "invalid_input"),
-        (b"\xff\xfe", "text/plain", 422, "invalid_encoding"),
+        (b"\xff\xfe", "text/plain", 422, "empty_file"),
+        (b"\xff\xfeh", "text/plain", 422, "invalid_encoding"),
         (b"# nothing\n\n", "text/plain", 422, "empty_file"),
         (b"http://x", "application/xml", 415, "unsupported_format"),
         (b"http://x", "", 415, "unsupported_format"),
@@ -141,6 +146,31 @@ async def test_a_list_comes_as_text_and_as_a_file(client: httpx.AsyncClient, web
     plain = await client.post("/batches", content=text, headers={"Content-Type": "text/plain"})
     form = await client.post("/batches", files={"file": ("urls.txt", text)})
     assert (plain.json()["total"], form.json()["total"]) == (2, 2)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig", "utf-16-le"])
+async def test_a_list_in_any_encoding_is_read_alike_by_the_service_and_by_the_command(
+    client: httpx.AsyncClient, tmp_path: Path, encoding: str
+) -> None:
+    urls = [f"ftp://example.com/{page}" for page in ("café", "über-uns", "año", "plain")]
+    path = tmp_path / "urls.txt"
+    path.write_bytes("\r\n".join(["# pages: été", *urls]).encode(encoding))
+    command = [sys.executable, "-m", "bulletproof", "batch", "run", str(path), "--json"]
+    environment = os.environ | {"BULLETPROOF_DATA_DIR": str(tmp_path / "other")}
+    run = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, check=False)
+    plain = await client.post("/batches", content=path.read_bytes(), headers={"Content-Type": "text/plain"})
+    form = await client.post("/batches", files={"file": ("urls.txt", path.read_bytes())})
+    if encoding == "utf-16-le":  # nothing in it says so
+        assert run.returncode == 2
+        assert plain.json()["code"] == form.json()["code"] == "invalid_encoding"
+        assert b"NUL byte" in run.stderr
+        return
+    assert [item["url"] for item in json.loads(run.stdout)["failed_items"]] == urls
+    for made in (plain, form):
+        items = (await client.get(f"{made.headers['Location']}/items")).json()["items"]
+        assert [item["url"] for item in items] == urls
+        assert all(warning in run.stderr.decode() for warning in made.json()["warnings"])
+        assert bool(made.json()["warnings"]) == (encoding == "latin-1")
 
 
 async def test_retries_are_set_by_stage_in_whatever_form_the_list_comes(client: httpx.AsyncClient, web: Any) -> None:

@@ -80,17 +80,21 @@ def run(
 
     Exit code 0: all succeeded, 1: some failed, 130: interrupted.
     """
+    from bulletproof.ingest.notes import Notes
+    from bulletproof.ingest.url_lists import listed_urls
     from bulletproof.jobs.options import retries_from
-    from bulletproof.pipeline.source import pieces
 
     retries = retries_from(max_retries)
 
     async def lines() -> AsyncIterator[str]:
-        found = False
-        async for piece in pieces(urls):
+        found, notes = False, Notes()
+        pieces = listed_urls(urls, notes)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             for url in piece:
                 found = True
                 yield url
+        for warning in notes.texts:
+            typer.echo(f"{urls}: {warning}", err=True)
         if not found:  # raised here, nobody ever sees the batch
             raise InputValidationError(
                 f"there is no URL in {urls}", code="empty_file", hint="Write one URL a line; # begins a comment."

@@ -4,12 +4,16 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from io import BytesIO
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from bulletproof.errors import ConfigurationError, InputValidationError, InvalidFileError
+from bulletproof.errors import ConfigurationError, InputValidationError
+from bulletproof.ingest.notes import Notes
+from bulletproof.ingest.url_lists import listed_urls
 from bulletproof.service.access import form_problem, services_of
 from bulletproof.service.json_body import json_object, kind_of
 from bulletproof.service.quota import Meter
@@ -113,11 +117,11 @@ async def post_batch(
             hint="Use at most 200 printable ASCII characters.",
         )
     given = _read({"priority": priority, "max_retries": max_retries}) | await _given(request)
-    urls = given.pop("urls")
+    urls, warnings = given.pop("urls"), given.pop("warnings", [])
     batch = await jobs.submit(urls, owner=owner, key=key, options=given)
     meter: Meter = services_of(request).meter
     meter.add(request.state.subject, "records", batch.total)
-    report = await jobs.status(batch.id, owner=owner)
+    report = await jobs.status(batch.id, owner=owner) | {"warnings": warnings}
     return _told(request, report, status=202, headers={"Location": f"/batches/{batch.id}"})
 
 
@@ -298,9 +302,9 @@ async def _given(request: Request) -> dict[str, Any]:
                 raise InputValidationError(
                     f"unknown form field {unknown[0]!r:.60}", hint=f"The fields are file, {', '.join(_OPTIONS)}."
                 )
-            return _read({name: form.get(name) for name in _OPTIONS}) | {"urls": _lines(await files[0].read())}
+            return _read({name: form.get(name) for name in _OPTIONS}) | await _listed(files[0].file)
     if kind == "text/plain":
-        return {"urls": _lines(await request.body())}
+        return await _listed(BytesIO(await request.body()))
     if kind != "application/json":
         raise InputValidationError(
             f"a body of type {kind or 'unknown'!r:.60}",
@@ -335,16 +339,11 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _lines(body: bytes) -> Sequence[str]:
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidFileError(
-            f"the list of URLs is not UTF-8 (byte {error.start})", code="invalid_encoding"
-        ) from error
-    urls = [url for line in text.splitlines() if (url := line.strip()) and not url.startswith("#")]
+async def _listed(file: BinaryIO) -> dict[str, Any]:
+    notes = Notes()
+    urls = await asyncio.to_thread(lambda: list(chain.from_iterable(listed_urls(file, notes))))
     _some(urls)
-    return urls
+    return {"urls": urls, "warnings": notes.texts}
 
 
 def _some(urls: Sequence[str]) -> None:

@@ -144,6 +144,7 @@ class BatchReport(BaseModel):
     items_per_second: float = Field(description="Of late while it is worked on, else since it was made.")
     seconds_left: float | None
     attempts: int | None = Field(None, description="Tries of all items and stages; as measured above 100,000 items.")
+    warnings: list[str] = Field([], description="How the list was read, when its encoding had to be guessed.")
     failed_items: list[dict[str, Any]] = Field(
         [], description="The first 20 that failed: url, stage, code, error, hint, attempts."
     )
