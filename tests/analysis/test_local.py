@@ -150,10 +150,10 @@ async def test_a_batch_is_analysed_off_the_event_loop(analyzer: LocalAnalyzer) -
             ticks += 1
 
     ticking = asyncio.create_task(tick())
-    batch = await analyzer.analyze(POSITIVE * 50)
+    batch = await analyzer.analyze(POSITIVE * 500)
     ticking.cancel()
     assert ticks > 1
-    assert len(batch.results) == len(POSITIVE) * 50
+    assert len(batch.results) == len(POSITIVE) * 500
     assert (batch.degraded, batch.reason) == (False, None)
     await analyzer.aclose()
 

@@ -14,7 +14,6 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from bulletproof.analysis import AnalyzerChain, LocalAnalyzer, ModelFolder
-from bulletproof.errors import InputValidationError
 from bulletproof.processor import AIDataProcessor, ProcessOptions
 from bulletproof.settings import Settings
 
@@ -44,14 +43,6 @@ async def test_the_processor_finds_it_in_the_data_folder(tmp_path: Path) -> None
         answer = await processor.process_file(b'["a crash again", "a lovely day"]', options)
     assert [item["label"] for item in answer["results"]] == ["bug", "praise"]
     assert answer["summary"]["labels"] == {"bug": 1, "praise": 1}
-
-
-async def test_labels_that_no_classifier_knows_are_refused(tmp_path: Path) -> None:
-    save(tmp_path / "topics.skops")
-    chain = AnalyzerChain(None, LocalAnalyzer(), classifiers=ModelFolder(tmp_path))
-    with pytest.raises(InputValidationError) as caught:
-        await chain.analyze(["text"], labels=["bug", "question"])
-    assert caught.value.code == "labels_unavailable"
 
 
 def test_a_file_that_is_replaced_is_loaded_anew_and_one_that_is_gone_forgotten(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from bulletproof.analysis.analyzer import Analysis, BatchAnalysis, Usage
 from bulletproof.analysis.language import LanguageDetector
@@ -133,11 +132,14 @@ class LLMAnalyzer:
         """
         found = Attempt([None] * len(texts))
         languages = await asyncio.to_thread(_languages().detect_batch, texts)
-        work = _Work(self, texts, languages, labels, policy, found, all_or_nothing)
+
+        def work(positions: Sequence[int]) -> Awaitable[None]:
+            return _Work(self, texts, languages, labels, policy, found, all_or_nothing).batch(positions)
+
         batches = self._batches(texts)
         while batches and in_turn():
-            await work.batch(batches.pop(0))
-        await _together(work.batch(positions) for positions in batches)
+            await work(batches.pop(0))
+        await _together(map(work, batches))
         return found
 
     async def aclose(self) -> None:
@@ -156,16 +158,9 @@ class LLMAnalyzer:
         return batches
 
 
-class _Allowance:
-    """Calls that may still be made for one batch: enough to find a text or two that spoil it."""
-
-    def __init__(self, size: int) -> None:
-        self.calls = 4 * (1 + math.ceil(math.log2(size)))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
-    """One attempt under way."""
+    """One batch of an attempt under way."""
 
     analyzer: LLMAnalyzer
     texts: Sequence[str]
@@ -174,20 +169,22 @@ class _Work:
     policy: Protection | None
     found: Attempt
     all_or_nothing: bool
+    calls: int = 0  # that may still be made
 
     async def batch(self, positions: Sequence[int]) -> None:
         """Get judgements on the texts of one call, and learn whether the model can do it at all."""
-        malformed = await self.solve(positions, _Allowance(len(positions)))
+        self.calls = 4 * (1 + math.ceil(math.log2(len(positions))))  # enough to find a text or two that spoil it
+        malformed = await self.solve(positions)
         if any(self.found.results[position] is not None for position in positions):
             self.analyzer.splits = True
         elif malformed and len(positions) > 1:
             self.analyzer.splits = False
 
-    async def solve(self, positions: Sequence[int], allowance: _Allowance) -> bool:
+    async def solve(self, positions: Sequence[int]) -> bool:
         """Get judgements on some texts, in smaller batches if need be; tell whether an answer stayed malformed."""
         malformed = False
         try:
-            left, error = await self._judge(positions, allowance)
+            left, error = await self._judge(positions)
             malformed = bool(left)
         except Exception as failure:  # noqa: BLE001 - kept in the attempt, or raised by _fail
             if not _is_about_texts(failure):
@@ -202,21 +199,21 @@ class _Work:
             if not parts:
                 self._fail(left, error, about_the_texts=True)
         for part in parts:
-            if allowance.calls > 0:
-                malformed |= await self.solve(part, allowance)
+            if self.calls > 0:
+                malformed |= await self.solve(part)
             else:
                 self._fail(part, error, about_the_texts=True)
         return malformed
 
-    async def _judge(self, positions: Sequence[int], allowance: _Allowance) -> tuple[list[int], Exception]:
+    async def _judge(self, positions: Sequence[int]) -> tuple[list[int], Exception]:
         """Ask once, and once more to mend the answer; return the texts that are left, and why."""
         at = {f"t{position + 1}": position for position in positions}
         messages = question({name: self.texts[position] for name, position in at.items()}, self.labels)
         left, problems = list(at), ["nothing was answered"]
         for _ in range(2):
-            if allowance.calls == 0:
+            if self.calls == 0:
                 break
-            allowance.calls -= 1
+            self.calls -= 1
             completion = await self._ask(messages, left)
             valid, problems = read_answer(completion.text, left, self.labels)
             for name, judgement in valid.items():
@@ -239,16 +236,14 @@ class _Work:
         return completion
 
     def _result(self, position: int, judgement: Judgement) -> Analysis:
-        labelled: dict[str, Any] = {}
-        if self.labels:
-            labelled = {"label": judgement.label, "label_confidence": judgement.label_confidence}
         return Analysis(
             judgement.sentiment,
             judgement.score,
             judgement.confidence,
             self.languages[position],
             self.analyzer.name,
-            **labelled,
+            judgement.label if self.labels else None,
+            judgement.label_confidence if self.labels else None,
         )
 
     def _fail(self, positions: Sequence[int], error: Exception, *, about_the_texts: bool) -> None:

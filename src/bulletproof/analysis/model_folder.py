@@ -11,8 +11,6 @@ from bulletproof.errors import AIError, ConfigurationError, ModelLoadError, clas
 
 logger = logging.getLogger("bulletproof.analysis")
 
-_Stamp = tuple[int, int]
-
 
 class SkopsClassifier:
     """A scikit-learn pipeline over texts, saved with skops.
@@ -68,7 +66,7 @@ class ModelFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[Path, tuple[_Stamp, TextClassifier | None]] = {}
+        self._known: dict[Path, tuple[tuple[int, int], TextClassifier | None]] = {}
 
     def __iter__(self) -> Iterator[TextClassifier]:
         for path in sorted(self._folder.glob("*.skops")):

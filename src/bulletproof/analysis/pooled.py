@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 
 from bulletproof.analysis.analyzer import Analysis, BatchAnalysis
 from bulletproof.analysis.local import LocalAnalyzer
@@ -14,8 +13,6 @@ logger = logging.getLogger("bulletproof.analysis")
 
 _ROWS_BEFORE_WORKERS = 4096
 _BATCH_SECONDS = 60.0
-
-_Row = tuple[str, float, float, str]
 
 
 class PooledAnalyzer:
@@ -79,16 +76,11 @@ class PooledAnalyzer:
         await self._pool.aclose()
 
 
-@lru_cache(maxsize=1)
-def _analyzer() -> LocalAnalyzer:
-    return LocalAnalyzer()
-
-
 def _warm() -> None:
-    _analyzer()
+    LocalAnalyzer()  # which keeps its model for the next
 
 
-def _analyze(texts: list[str]) -> list[_Row]:
+def _analyze(texts: list[str]) -> list[tuple[str, float, float, str]]:
     # Plain tuples: a tenth of the bytes of pickled objects.
-    results = _analyzer().analyze_batch(texts)
+    results = LocalAnalyzer().analyze_batch(texts)
     return [(result.sentiment, result.score, result.confidence, result.language) for result in results]
