@@ -256,3 +256,14 @@ async def test_what_is_too_large_is_told_what_helps_at_its_door(
     response = await client.post(path, content=b"x", headers={"Content-Length": str(2**40)})
     assert (response.status_code, response.json()["code"]) == (413, "file_too_large")
     assert hint in response.json()["hint"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/process/"), ("POST", "/batches/"), ("GET", "/health/"), ("GET", "/results/x/")]
+)
+async def test_a_slash_at_the_end_leads_nowhere_and_the_hint_names_the_path_without(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await client.request(method, path, content=b"x" * 3 * 2**20 if method == "POST" else None)
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert response.json()["hint"].endswith(f": {path[:-1]}")

@@ -113,7 +113,7 @@ def mount(app: Any, *, port: int | None = None) -> Dashboard | None:
         _route(app, _told("It cannot live in one of several workers. Run: bulletproof dashboard --api ADDRESS"))
     else:
         dashboard = Dashboard(app=app)
-        app.router.routes.append(Mount(PATH, app=dashboard))
+        app.router.routes += [Route(PATH, _into), Mount(PATH, app=dashboard)]
         return dashboard
     return None
 
@@ -121,6 +121,10 @@ def mount(app: Any, *, port: int | None = None) -> Dashboard | None:
 def _route(app: Any, endpoint: Any) -> None:
     for path in (PATH, f"{PATH}/"):
         app.router.routes.append(Route(path, endpoint))
+
+
+async def _into(request: Request) -> Response:
+    return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
 def _told(line: str) -> Any:

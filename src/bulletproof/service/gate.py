@@ -128,7 +128,9 @@ class Gate:
 
     def max_body(self, path: str) -> int:
         """Return the largest body that a path takes, in bytes."""
-        return self._max_body.get("/process" if path.startswith(_UPLOADS) else path, self._max_body[""])
+        # With a slash at the end nothing is there, which is to be said of large bodies too.
+        way = "/process" if path.startswith(_UPLOADS) else path.rstrip("/")
+        return self._max_body.get(way, self._max_body[""])
 
 
 class _Exchange:

@@ -184,6 +184,8 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # An upload must not be sent twice, and a redirect has no form that a program could read.
+        redirect_slashes=False,
         responses=docs.ERRORS,
         # FastAPI's own instruments would tell the same a second time, and look for a taker at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -335,7 +337,8 @@ def _add_error_handlers(app: FastAPI) -> None:
             "not_found": f"there is nothing at {request.url.path!r}",
             "method_not_allowed": f"{request.method} is not possible at {request.url.path!r}",
         }.get(code, str(told))
-        problem = InputValidationError(details, code=code)
+        hint = _without_slash(request) if code == "not_found" else None
+        problem = InputValidationError(details, code=code, hint=hint)
         headers = {"Allow": _methods_at(request)} if code == "method_not_allowed" else error.headers
         return respond(request, error_answer(classify(problem)), error.status_code, headers)
 
@@ -348,14 +351,22 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid_request)
 
 
+def _without_slash(request: Request) -> str | None:
+    """Name the path that was meant, where there is one but for a slash at the end."""
+    scope = {**request.scope, "path": request.scope["path"].rstrip("/")}
+    if scope["path"] == request.scope["path"] or not _leads(request, scope, Match.PARTIAL):
+        return None
+    return f"Leave out the slash at the end: {scope['path']}"
+
+
+def _leads(request: Request, scope: dict[str, Any], least: Match) -> bool:
+    # Asked rather than read: a router that is included does not show its routes.
+    return any(route.matches(scope)[0].value >= least.value for route in request.app.routes)
+
+
 def _methods_at(request: Request) -> str:
     """Return what is possible at a path, by all routes that lead there (RFC 9110, section 10.2.1)."""
-    # Asked rather than read: a router that is included does not show its routes.
-    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
-    routes = request.app.routes
-    return ", ".join(
-        method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)
-    )
+    return ", ".join(way for way in _METHODS if _leads(request, {**request.scope, "method": way}, Match.FULL))
 
 
 def _problem_of(first: dict[str, Any]) -> InputValidationError:
