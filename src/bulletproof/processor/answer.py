@@ -5,6 +5,8 @@ from typing import Any
 from bulletproof.errors import Diagnosis
 from bulletproof.processor.run import AnalysisRun
 
+_OF_THE_FILE = ("filename", "format", "encoding", "compression", "text_field")
+
 
 def success_answer(processing_id: str, run: AnalysisRun, *, inline: int | None) -> dict[str, Any]:
     """Return the answer for a file that was processed.
@@ -19,15 +21,10 @@ def success_answer(processing_id: str, run: AnalysisRun, *, inline: int | None) 
         JSON-ready values.
     """
     results = [] if inline is None else run.spool.rows(inline if run.stored else None)
-    parsed = run.parsed
     answer: dict[str, Any] = {
         "status": "success",
         "processing_id": processing_id,
-        "filename": parsed.filename if parsed else None,
-        "format": parsed.format if parsed else None,
-        "encoding": parsed.encoding if parsed else None,
-        "compression": parsed.compression if parsed else None,
-        "text_field": parsed.text_field if parsed else None,
+        **{name: getattr(run.parsed, name, None) for name in _OF_THE_FILE},
         "records": run.records,
         "results": results,
         "summary": run.tally.summary(),

@@ -24,17 +24,16 @@ async def in_thread(make: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
         yield item  # type: ignore[misc]  # the end mark is filtered out above
 
 
-async def ahead(source: AsyncGenerator[T], *, depth: int = 1) -> AsyncGenerator[T]:
-    """Work ahead: the source makes its next items while the consumer uses this one.
+async def ahead(source: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Work ahead: the source makes its next items, of which one may wait, while the consumer uses this one.
 
     Args:
-        source: An async generator; closed at the end.
-        depth: How many finished items may wait.
+        source: An async generator of anything but exceptions; closed at the end.
 
     Yields:
         The items in order; an error of the source comes after the items before it.
     """
-    queue: asyncio.Queue[T | BaseException | object] = asyncio.Queue(depth)
+    queue: asyncio.Queue[T | Exception | object] = asyncio.Queue(1)
 
     async def produce() -> None:
         try:
@@ -42,25 +41,16 @@ async def ahead(source: AsyncGenerator[T], *, depth: int = 1) -> AsyncGenerator[
                 async for item in source:
                     await queue.put(item)
         except Exception as error:  # noqa: BLE001 -- handed to the consumer, who raises it
-            await queue.put(_Failure(error))
+            await queue.put(error)
         else:
             await queue.put(_END)
 
     producer = asyncio.create_task(produce())
     try:
         while (item := await queue.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
+            if isinstance(item, Exception):
+                raise item
             yield item  # type: ignore[misc]  # marks are filtered out above
     finally:
         producer.cancel()
         await asyncio.gather(producer, return_exceptions=True)
-
-
-class _Failure:
-    """An error on its way from the producer to the consumer."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from bulletproof.analysis import Analyzer
 from bulletproof.errors import AIError, Diagnosis, InputValidationError, NotFoundError, StoreError, classify
-from bulletproof.ingest import Cleaner, IngestLimits
+from bulletproof.ingest import Cleaner, IngestLimits, open_upload
 from bulletproof.monitor import AIErrorMonitor, default_monitor
 from bulletproof.processor.answer import error_answer, success_answer
 from bulletproof.processor.defaults import default_analyzer, default_limits, default_store
@@ -137,9 +137,8 @@ class AIDataProcessor:
             The answer: ``status`` is ``success``, with results and summary, or ``error``, with type, code, details
             and hint. Never raises; only a cancellation goes through.
         """
-        call = _Call(options if options is not None else ProcessOptions())
-        call.started = self._clock()
-        call.stages.clock = self._clock
+        options = options if options is not None else ProcessOptions()
+        call = _Call(options, started=self._clock(), stages=Stages(self._clock))
         _call.set(call)
         code = "cancelled"
         try:
@@ -187,12 +186,20 @@ class AIDataProcessor:
         source = await open_source(file, self.limits)
         call.close = source.close
         call.position = source.stream.tell
-        return await ParsedUpload.open(source, text_field=call.options.text_field, limits=self.limits)
+        parsed = await asyncio.to_thread(
+            open_upload,
+            source.stream,
+            source.filename,
+            source.content_type,
+            text_field=call.options.text_field,
+            limits=self.limits,
+        )
+        return ParsedUpload(parsed)
 
     async def _clean_data(self, data: Any) -> Any:
         """Normalise the texts; what cannot be used becomes a rejection with its row."""
         if isinstance(data, ParsedUpload):
-            return CleanedUpload(data, Cleaner(self.limits))
+            return CleanedUpload(data.parsed, Cleaner(self.limits))
         return TextList(_items(data))
 
     async def _run_ai_analysis(self, data: Any) -> Any:

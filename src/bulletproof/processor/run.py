@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, get_args
 
 import orjson
 
-from bulletproof.analysis import Analysis, Analyzer, BatchAnalysis, Sentiment, Usage
+from bulletproof.analysis import Analysis, Analyzer, Sentiment, Usage
 from bulletproof.errors import Diagnosis, InvalidFileError
 from bulletproof.ingest import Chunk, Record
 from bulletproof.processor.flow import ahead
@@ -39,17 +40,15 @@ class ResultSpool:
         self._file.writelines(orjson.dumps(row_as_dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
         self.count += len(rows)
 
-    def lines(self, limit: int | None = None) -> Iterator[bytes]:
-        """Yield the results as JSON lines, in order, at most ``limit`` of them."""
+    def lines(self) -> Iterator[bytes]:
+        """Yield the results as JSON lines, in order."""
         self._file.seek(0)
-        for number, line in enumerate(self._file):
-            if limit is not None and number >= limit:
-                break
+        for line in self._file:
             yield line.rstrip(b"\n")
 
-    def rows(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the first results, at most ``limit`` of them."""
-        return [orjson.loads(line) for line in self.lines(limit)]
+    def rows(self, limit: int | None) -> list[dict[str, Any]]:
+        """Return the first results, at most ``limit`` of them; all when None."""
+        return [orjson.loads(line) for line in islice(self.lines(), limit)]
 
     def close(self) -> None:
         """Throw the results away."""
@@ -196,12 +195,8 @@ class AnalysisRun:
     @property
     def records(self) -> dict[str, int]:
         """How many records came, were analysed and were rejected."""
-        tally = self.tally
-        return {
-            "received": tally.analyzed + tally.rejected,
-            "analyzed": tally.analyzed,
-            "rejected": tally.rejected,
-        }
+        analyzed, rejected = self.tally.analyzed, self.tally.rejected
+        return {"received": analyzed + rejected, "analyzed": analyzed, "rejected": rejected}
 
     @property
     def analyzer_name(self) -> str:
@@ -314,22 +309,16 @@ class AnalysisRun:
             for key in fresh:
                 del self._coming[key]
         answer.set_result(found)
-        self._note(batch)
-        self.stages.model_calls.update({result.analyzer for result in batch.results})
-        self._remember(found)
-        return found
-
-    def _note(self, batch: BatchAnalysis) -> None:
         self.tally.spend(batch.usage)
         if batch.degraded:
             self.degraded = True
             self.reason = self.reason or batch.reason
             self.code = self.code or batch.code
-
-    def _remember(self, found: Mapping[bytes, Analysis]) -> None:
+        self.stages.model_calls.update({result.analyzer for result in batch.results})
         self._known.update(found)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+        return found
 
 
 def _key(record: Record) -> bytes:

@@ -3,15 +3,14 @@
 import asyncio
 import inspect
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from bulletproof.errors import FileTooLargeError, InputValidationError
-from bulletproof.ingest import Chunk, Cleaner, IngestLimits, ParsedFile, Record, open_upload
+from bulletproof.ingest import Chunk, Cleaner, IngestLimits, ParsedFile, Record
 from bulletproof.processor.flow import in_thread
 
 _MEMORY = 2**20
@@ -127,6 +126,7 @@ def _too_large(limits: IngestLimits) -> FileTooLargeError:
     return FileTooLargeError(f"the file has more than the {limits.max_bytes:,} bytes allowed")
 
 
+@dataclass(frozen=True, slots=True)
 class ParsedUpload:
     """A file whose format is known; its records are read as they are asked for.
 
@@ -134,46 +134,28 @@ class ParsedUpload:
         parsed: The file as the ingest room gives it.
     """
 
-    def __init__(self, parsed: ParsedFile) -> None:
-        self.parsed = parsed
+    parsed: ParsedFile
 
-    @classmethod
-    async def open(cls, source: Source, *, text_field: str | None, limits: IngestLimits) -> "ParsedUpload":
-        """Tell the format of a source and prepare to read it."""
-        parsed = await asyncio.to_thread(
-            open_upload, source.stream, source.filename, source.content_type, text_field=text_field, limits=limits
-        )
-        return cls(parsed)
-
-    async def chunks(self) -> AsyncGenerator[Chunk]:
+    def chunks(self) -> AsyncGenerator[Chunk]:
         """Yield the records in chunks."""
-        async with aclosing(in_thread(self.parsed.chunks)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return in_thread(self.parsed.chunks)
 
 
+@dataclass(frozen=True, slots=True)
 class CleanedUpload:
     """Records with cleaned texts, still read as they are asked for.
 
     Args:
-        source: Where the records come from.
+        parsed: Where the records come from.
         cleaner: Cleans one chunk after the other and counts.
     """
 
-    def __init__(self, source: ParsedUpload, cleaner: Cleaner) -> None:
-        self.parsed: ParsedFile | None = source.parsed
-        self.cleaner = cleaner
-        self._source: ParsedUpload = source
+    parsed: ParsedFile
+    cleaner: Cleaner
 
-    async def chunks(self) -> AsyncGenerator[Chunk]:
+    def chunks(self) -> AsyncGenerator[Chunk]:
         """Yield the cleaned records in chunks."""
-
-        def clean() -> Iterator[Chunk]:
-            return map(self.cleaner.clean, self._source.parsed.chunks())
-
-        async with aclosing(in_thread(clean)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return in_thread(lambda: map(self.cleaner.clean, self.parsed.chunks()))
 
 
 class TextList:
@@ -183,7 +165,7 @@ class TextList:
         items: Strings, or mappings with a ``text``.
     """
 
-    parsed: ParsedFile | None = None
+    parsed = None
 
     def __init__(self, items: Iterable[Any]) -> None:
         self._chunk = Chunk([Record(row, _text_of(item, row)) for row, item in enumerate(items, start=1)], [])
