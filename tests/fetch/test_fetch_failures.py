@@ -75,6 +75,7 @@ async def test_each_status_means_one_thing(
     assert error.retryable is retryable
     assert error.where["http_status"] == status
     assert f"HTTP {status}" in error.message
+    assert retryable or "again" not in error.hint.lower()
     assert classify(error).counts_as_failure is not isinstance(error, InputValidationError)
 
 
@@ -122,9 +123,10 @@ async def test_each_misbehaviour_has_its_error(
 ) -> None:  # fmt: skip
     limits = replace(quick, max_bytes=50) if "pause=0.0001" in path else quick
     error = await failure(new_fetcher(limits=limits), web.url(path), kind)
-    assert error.retryable is retryable
+    assert error.retryable is classify(error).retryable is retryable
     assert says in str(error)
     assert len(str(error)) < 600
+    assert retryable or "again" not in error.hint.lower(), error.hint
 
 
 async def test_nothing_new_is_no_answer_to_who_knows_nothing_yet(web: Site, fetcher: Fetcher) -> None:
@@ -145,6 +147,7 @@ async def test_a_certificate_that_is_not_right_is_final(new_web: Any, new_fetche
     error = await failure(new_fetcher(tls=site.client_context()), site.url("/page/1"), ServiceUnavailableError)
     assert not error.retryable
     assert "certificate" in str(error).lower()
+    assert "try again" not in error.hint.lower()
     assert not site.hits
 
 

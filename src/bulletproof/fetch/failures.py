@@ -33,6 +33,8 @@ _CLASSES: dict[str, type[ExternalServiceError]] = {
     "service_timeout": ServiceTimeoutError,
     "bad_response": BadResponseError,
 }
+LOOK = "Open the address in a browser and use the one that it ends at; if it leads nowhere there either, leave it out."
+LEAVE_OUT = "Leave the page out, or tell the site's owner: this does not get better by itself."
 _LATER = frozenset({408, 409, 425, 429})
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -62,13 +64,14 @@ def check_status(
             f"the site refuses this address with HTTP {status}", hint="Look at the address in a browser.", **where
         )
     if not 400 <= status < 600:
-        raise BadResponseError(f"the site answers with HTTP {status}, which is no page", retryable=False, **where)
+        message = f"the site answers with HTTP {status}, which is no page"
+        raise BadResponseError(message, hint=LOOK, retryable=False, **where)
     verdict = verdict_of(status, Body("", "", ""))
     raise _CLASSES[verdict.code](
         f"the site answers with HTTP {status}",
         retryable=verdict.retryable,
         retry_after=parse_retry_after(headers.get("Retry-After"), now=now),
-        hint="The site asks to come back later." if verdict.retryable is not False else "The site cannot do this.",
+        hint="The site asks to come back later." if verdict.retryable is not False else LEAVE_OUT,
         **where,
     )
 
@@ -117,7 +120,10 @@ def _no_http(error: Exception, address: Address) -> BadResponseError:
     said = one_line(str(getattr(error, "message", "")), limit=100).partition(":")[0]  # after it comes what was sent
     large = re.search("more than|too many", said, re.IGNORECASE) is not None
     what = "headers that are too large or too many" if large else "something that is no HTTP"
-    return BadResponseError(f"{address.site} answers {what} ({said})", retryable=not large, url=shown(address))
+    hint = LEAVE_OUT if large else None
+    return BadResponseError(
+        f"{address.site} answers {what} ({said})", hint=hint, retryable=not large, url=shown(address)
+    )
 
 
 def _told(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from bulletproof.fetch.address import Address, parse, shown
 from bulletproof.fetch.charset import declared, guess
 from bulletproof.fetch.client import Client
 from bulletproof.fetch.content import PDF, check_type, parse_content_type, settle_type
-from bulletproof.fetch.failures import check_status
+from bulletproof.fetch.failures import LOOK, check_status
 from bulletproof.fetch.guard import Guard
 from bulletproof.fetch.limits import FetchLimits
 from bulletproof.fetch.page import Page, Validators
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 USER_AGENT = f"bulletproof-ai/{__version__}"
 _CONDITIONS = ("If-None-Match", "If-Modified-Since")
+_CIRCLE = f"{LOOK} Some sites send in circles whoever takes no cookies, and none are taken here."
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -202,10 +203,10 @@ class Fetcher:
                     return await read(answer, address, redirects)
                 address = _next(address, answer.headers.get("Location"))
             if address in seen:
-                raise BadResponseError(f"the site redirects in a circle, to {shown(address)}", retryable=False)
+                raise _lost(f"the site redirects in a circle, to {shown(address)}", _CIRCLE)
             seen.add(address)
         most = self.limits.max_redirects
-        raise BadResponseError(f"the site redirects more than {most} times, now to {shown(address)}", retryable=False)
+        raise _lost(f"the site redirects more than {most} times, now to {shown(address)}")
 
     async def _admit(self, address: Address) -> None:
         if not self._guard.check(address) and self._respect_robots:
@@ -251,16 +252,20 @@ def _sound(value: str | None) -> str | None:
     return value if value and value.isascii() and value.isprintable() else None
 
 
+def _lost(message: str, hint: str = LOOK) -> BadResponseError:
+    return BadResponseError(message, hint=hint, retryable=False)
+
+
 def _next(address: Address, location: str | None) -> Address:
     """Where a redirect leads."""
     if not location:
-        raise BadResponseError("the site redirects without saying where to", retryable=False)
+        raise _lost("the site redirects without saying where to")
     try:
         # Bytes that are not UTF-8 come as halves of surrogate pairs.
         raw = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
         found = parse(urljoin(str(address), raw))
     except ValueError as error:
-        raise BadResponseError(f"the site redirects to no address: {shown(location)}", retryable=False) from error
+        raise _lost(f"the site redirects to no address: {shown(location)}") from error
     except InputValidationError as error:
         error.at(url=shown(address), redirect=shown(location))
         raise

@@ -108,7 +108,8 @@ class Unpacker:
                     return  # padding
                 self._parts += 1
                 if self._parts > _MAX_PARTS:
-                    raise BadResponseError(f"the body is packed in more than {_MAX_PARTS} parts", retryable=False)
+                    message = f"the body is packed in more than {_MAX_PARTS} parts"
+                    raise BadResponseError(message, hint="Leave the page out.", retryable=False)
                 self._stream = new(data)
             piece = self._stream.decompress(data, PIECE)
             if piece:
