@@ -68,32 +68,27 @@ def _target(plain: _Methods, way: Way) -> _Methods:
 def _calls(methods: _Methods, way: Way) -> _Methods:
     service = way.service
 
-    def fit(path: str, request_dict: Any, http_options: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        return _path(path, way.model), dict(request_dict), _options(http_options)
+    def fit(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> tuple[Any, ...]:
+        return http_method, _path(path, way.model), dict(request_dict), _options(http_options)
 
-    def request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+    def request(*args: Any, **kwargs: Any) -> Any:
         with _decoding(service):
-            answer = methods["request"](http_method, *fit(path, request_dict, http_options))
-            return _checked(answer, service)
+            return _checked(methods["request"](*fit(*args, **kwargs)), service)
 
-    async def async_request(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+    async def async_request(*args: Any, **kwargs: Any) -> Any:
         with _decoding(service):
-            answer = await methods["async_request"](http_method, *fit(path, request_dict, http_options))
-            return _checked(answer, service)
+            return _checked(await methods["async_request"](*fit(*args, **kwargs)), service)
 
-    def request_streamed(
-        http_method: str, path: str, request_dict: Any, http_options: Any = None
-    ) -> Generator[Any, None, None]:
+    def request_streamed(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
         with _decoding(service):
-            items = methods["request_streamed"](http_method, *fit(path, request_dict, http_options))
-            yield from _check_for(path, service).over(items)
+            asked = fit(*args, **kwargs)
+            yield from _check_for(asked[1], service).over(methods["request_streamed"](*asked))
 
-    async def async_request_streamed(
-        http_method: str, path: str, request_dict: Any, http_options: Any = None
-    ) -> AsyncGenerator[Any, None]:
+    async def async_request_streamed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         with _decoding(service):
-            items = await methods["async_request_streamed"](http_method, *fit(path, request_dict, http_options))
-            async with aclosing(_check_for(path, service).over_async(items)) as checked:
+            asked = fit(*args, **kwargs)
+            items = await methods["async_request_streamed"](*asked)
+            async with aclosing(_check_for(asked[1], service).over_async(items)) as checked:
                 async for item in checked:
                     yield item
 

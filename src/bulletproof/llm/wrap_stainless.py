@@ -42,16 +42,13 @@ def protect(client: Any, shield: Shield) -> Any:
 def _install(client: Any, shield: Shield) -> Any:
     """Put a shield around the one method that all requests pass, and around copies made later."""
     plain = client.request
-    waits = _waits(client)
+    asking, streaming, opening = (_ask_async, _stream_async, _open_async) if _waits(client) else (_ask, _stream, _open)
 
     def ask(way: Way) -> Callable[..., Any]:
-        return (_ask_async if waits else _ask)(_target(plain, way), way)
-
-    def stream(way: Way) -> Callable[..., Any]:
-        return (_stream_async if waits else _stream)(_target(plain, way), way)
+        return asking(_target(plain, way), way)
 
     usually, without_model, once = shield.around(ask), shield.same.around(ask), shield.once.around(ask)
-    open_stream = partial(_open_async if waits else _open, shield.around(stream))
+    open_stream = partial(opening, shield.around(lambda way: streaming(_target(plain, way), way)))
 
     def request(cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         options = _repeatable(client, options)
