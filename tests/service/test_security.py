@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -130,6 +131,18 @@ async def test_a_websocket_for_a_foreign_host_is_closed(settings: Settings) -> N
     scope = {"type": "websocket", "path": "/dashboard/_nicegui_ws", "headers": headers, "client": ("10.0.0.1", 1)}
     await create_app(settings)(scope, None, send)  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_websocket_where_there_is_none_gets_an_error_as_any_request_does(serve: Any, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        address = serve(stderr=log)
+        handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        answer = httpx.get(f"{address}/process", headers=handshake | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+        serve.stop()
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["status"]) == (404, "not_found", "error")
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert '"level":"error"' not in (tmp_path / "log").read_text()
 
 
 def test_any_host_is_answered_for_by_default_and_names_come_from_the_environment(

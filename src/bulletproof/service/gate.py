@@ -106,21 +106,24 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "websocket" and not self._admits_socket(scope):
-            await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "websocket" and (error := self._socket_error(scope)) is not None:
+            await _refuse_socket(error, scope, receive, send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         await _Exchange(self, scope, receive, send).run()
 
-    def _admits_socket(self, scope: Scope) -> bool:
+    def _socket_error(self, scope: Scope) -> AIError | None:
         """Only the dashboard has websockets; it has a guard of its own, who asks for the session."""
         try:
             self.callers.caller(scope, headers_of(scope))
-        except InputValidationError:
-            return False
-        return str(scope["path"]).startswith("/dashboard/")
+        except InputValidationError as error:
+            return error
+        if scope["path"].startswith("/dashboard/"):
+            return None
+        hint = "Send a plain HTTP request; GET /batches/{id}/events streams progress."
+        return InputValidationError(f"there is no websocket at {scope['path']!r:.200}", code="not_found", hint=hint)
 
     def door(self, method: str, path: str) -> Door | None:
         """Return the door of a request; None for what is let in always."""
@@ -377,6 +380,19 @@ class _Exchange:
         route: Any = self.scope.get("route")
         # The dashboard is an app of its own, whose routes are not ours.
         return getattr(route, "path", None) or ("/dashboard" if _is_dashboard(self.scope["path"]) else "unmatched")
+
+
+async def _refuse_socket(error: AIError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a handshake as any request, where the server can (ASGI's extension "Websocket Denial Response")."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = headers_of(scope)
+    request_id, accept = request_id_of(headers), headers.get("accept", "")
+    response = diagnosis_response(classify(error), request_id=request_id, accept=accept)
+    response.headers["X-Request-ID"] = request_id
+    response.raw_headers.extend(DEFAULT_HEADERS)
+    await response(scope, receive, send)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

@@ -69,6 +69,9 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, AnswerBrokenOffError):
         return False
+    # Said of every websocket that was refused with an answer (github.com/Kludex/uvicorn/pull/3138), after it was told.
+    if record.msg == "ASGI callable returned without completing handshake.":
+        return False
     # A try that is followed by another is no failure yet.
     is_try = record.name == "bulletproof.resilience" and record.levelno == logging.INFO
     return not is_try or logging.getLogger().isEnabledFor(logging.DEBUG)
