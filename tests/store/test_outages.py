@@ -17,9 +17,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from bulletproof.chaos import TcpProxy
 from bulletproof.errors import InputValidationError, StoreError, classify
 from bulletproof.resilience import AIServiceCircuitBreaker, CircuitConfig, RetryPolicy
-from bulletproof.store import RejectionRow, ResultRow, ResultStore
+from bulletproof.store import ResultStore
 from bulletproof.store.access import CIRCUIT
 from bulletproof.store.address import parse_address
 from bulletproof.store.failures import explain
@@ -43,62 +44,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-class Wire:
-    """A TCP relay to the database that can stop passing anything on without closing, as a firewall does."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._passing = asyncio.Event()
-        self._passing.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def swallow(self) -> None:
-        self._passing.clear()
-
-    def pass_on(self) -> None:
-        self._passing.set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        try:
-            await asyncio.gather(self._pump(reader, back_writer), self._pump(back_reader, writer))
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            for one in (writer, back_writer):
-                one.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await self._passing.wait()
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-
 @pytest.fixture
-async def wire(postgres: Any) -> AsyncIterator[Wire]:
-    wire = Wire(postgres.port)
-    await wire.start()
-    yield wire
-    await wire.stop()
+async def wire(postgres: Any) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy("127.0.0.1", postgres.port) as wire:
+        yield wire
 
 
 @pytest.fixture
@@ -206,7 +155,7 @@ async def test_an_unreachable_database_is_soon_refused_without_being_asked(new_s
 
 
 async def test_a_database_that_hangs_does_not_hang_its_users(
-    wire: Wire, new_postgres_url: Any, new_store: Make, helper: Any
+    wire: TcpProxy, new_postgres_url: Any, new_store: Make, helper: Any
 ) -> None:
     name = new_postgres_url().rpartition("/")[2]
     store = new_store(
@@ -216,14 +165,14 @@ async def test_a_database_that_hangs_does_not_hang_its_users(
         breaker=AIServiceCircuitBreaker("database", CircuitConfig(failure_threshold=100)),
     )
     await helper.begin(store, "r1")
-    wire.swallow()
+    await wire.switch("blackhole")  # as a firewall does
     for work in (store.add_chunk("r1", helper.rows(1, 3)), store.get_run("r1"), store.ping()):
         started = time.monotonic()
         with pytest.raises(StoreError) as caught:
             await work
         assert caught.value.code == "database_unavailable"
         assert time.monotonic() - started < 8
-    wire.pass_on()
+    await wire.switch("pass")
     await store.add_chunk("r1", helper.rows(1, 3))
     await helper.complete(store, "r1")
     assert len(await store.get_results("r1")) == 2
@@ -514,8 +463,3 @@ def test_what_postgresql_says_keeps_its_meaning(text: str, sqlstate: str, code: 
 def test_data_that_the_database_refuses_is_the_callers_fault() -> None:
     error = sa.exc.DBAPIError("INSERT", {}, _DriverError("invalid byte sequence for encoding", "22021"))
     assert isinstance(explain(error, parse_address("postgresql://db/app", "."), "store"), InputValidationError)
-
-
-def test_rows_are_named_tuples_with_defaults() -> None:
-    assert ResultRow(1, "t", "neutral", 0.0, 1.0, "en", "a").label is None
-    assert RejectionRow(1, "empty_text", "d")._asdict() == {"row": 1, "code": "empty_text", "details": "d"}

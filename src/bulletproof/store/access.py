@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -40,10 +40,6 @@ CIRCUIT = CircuitConfig(
 _log = logging.getLogger("bulletproof.store")
 
 
-def _as_it_is(work: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-    return work()
-
-
 class StoreAccess:
     """Runs work on the database of an address.
 
@@ -74,7 +70,7 @@ class StoreAccess:
         self._using = Policy(retry=retry, breaker=self.breaker, timeout=operation_seconds, name="store")
         self._opening = Policy(retry=retry, breaker=self.breaker, timeout=OPEN_SECONDS, name="open store")
         self._pinging = Policy(timeout=min(PING_SECONDS, operation_seconds), name="ping store")
-        self.around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _as_it_is
+        self.around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = lambda work: work()
         self._databases: dict[asyncio.AbstractEventLoop, Database] = {}
 
     async def open(self) -> bool:
@@ -127,6 +123,24 @@ class StoreAccess:
                 return await work(connection)
 
         return await self._run(doing, attempt)
+
+    async def rows(self, doing: str, query: sa.Select[Any]) -> Sequence[Any]:
+        """Return the rows that a query finds; see ``read``."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            found: Sequence[Any] = (await connection.execute(query)).all()
+            return found
+
+        return await self.read(doing, work)
+
+    async def execute(self, doing: str, *statements: sa.UpdateBase) -> int:
+        """Run statements in one transaction, and return how many rows the last one touched; see ``read``."""
+
+        async def work(connection: AsyncConnection) -> int:
+            touched = [(await connection.execute(statement)).rowcount for statement in statements]
+            return touched[-1]
+
+        return await self.write(doing, work)
 
     async def ping(self) -> None:
         """Reach the database once, quickly, whatever the breaker thinks.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.store.batch_records import ItemRow
-from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.bulk import BulkInsert, replace
 from bulletproof.store.tables import batch_items, batch_made
 from bulletproof.store.values import clean
 
@@ -27,20 +27,10 @@ async def packed(items: Iterable[ItemRow]) -> Packed:
 
 
 class MadeParts:
-    """Keeps, for items that are not done, what earlier stages made of them.
-
-    Args:
-        kind: ``sqlite`` or ``postgresql``.
-    """
+    """Keeps, for items that are not done, what earlier stages made of them."""
 
     def __init__(self, kind: str) -> None:
-        self._put = BulkInsert(
-            batch_made, kind,
-            lambda insert: insert.on_conflict_do_update(
-                index_elements=["batch", "position"],
-                set_={name: insert.excluded[name] for name in ("stage", "data")},
-            ),
-        )  # fmt: skip
+        self._put = BulkInsert(batch_made, kind, replace)
 
     async def keep(self, connection: AsyncConnection, batch: int, items: Sequence[ItemRow], made: Packed) -> None:
         """Keep or remove what belongs to items that were just saved; of those whose row stayed another, nothing.

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from datetime import datetime
 from hashlib import blake2b, sha256
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import InputValidationError
-from bulletproof.store.access import StoreAccess
+from bulletproof.store.access import StoreAccess, Work
 from bulletproof.store.batch_records import ItemRow, host_of, to_row, url_key
 from bulletproof.store.bulk import BulkInsert, insert_into
 from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches
@@ -50,18 +51,20 @@ class BatchMaker:
         key_of_owner = None if key is None else sha256(orjson.dumps([clean(owner), clean(key)])).hexdigest()
         options = clean(options)
         digest = blake2b(orjson.dumps(options, option=orjson.OPT_SORT_KEYS), digest_size=16)
-        earlier = None if key_of_owner is None else await self._access.read("read a batch from", _Made(key_of_owner))
+        earlier = None
+        if key_of_owner is not None:
+            earlier = await self._access.read("read a batch from", _made_with(key_of_owner))
         if earlier is not None:
             async for part in _parts(urls):
                 _digest(digest, part)
             return _same(earlier, digest.hexdigest())
         batch_id = uuid4().hex
-        await self._begin(
-            {
-                "batch_id": batch_id, "owner": clean(owner), "key": clean(key), "options": options,
-                "chunk_size": chunk_size, "schema_version": schema_version,
-            }
+        now = self._now()
+        begun = self._insert.values(
+            batch_id=batch_id, owner=clean(owner), key=clean(key), options=options, chunk_size=chunk_size,
+            schema_version=schema_version, status=CREATING, given=0, total=0, created_at=now, updated_at=now,
         )  # fmt: skip
+        await self._access.execute("begin a batch in", begun)
         given = 0
         async for part in _parts(urls):
             _digest(digest, part)
@@ -73,14 +76,6 @@ class BatchMaker:
             given += len(part)
         earlier = await self._show(batch_id, given, key_of_owner, digest.hexdigest())
         return batch_id if earlier is None else _same(earlier, digest.hexdigest())
-
-    async def _begin(self, values: dict[str, Any]) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            now = self._now()
-            made = {"status": CREATING, "given": 0, "total": 0, "created_at": now, "updated_at": now}
-            await connection.execute(self._insert.values(values | made))
-
-        await self._access.write("begin a batch in", work)
 
     async def _add_part(self, batch_id: str, items: list[ItemRow]) -> None:
         async def work(connection: AsyncConnection) -> None:
@@ -112,7 +107,7 @@ class BatchMaker:
                 async with connection.begin_nested():
                     await connection.execute(change.values(values | {"status": "queued"}))
             except sa.exc.IntegrityError:
-                earlier = await _Made(key_of_owner or "")(connection)
+                earlier = await _made_with(key_of_owner or "")(connection)
                 if earlier is None:
                     raise
                 await connection.execute(sa.update(batches).where(mine).values(status=ABANDONED))  # for the sweep
@@ -122,15 +117,15 @@ class BatchMaker:
         return await self._access.write("complete a batch in", work)
 
 
-class _Made:
-    """Finds id and fingerprint of the batch that was made with a key."""
+def _made_with(key_of_owner: str) -> Work[tuple[str, str] | None]:
+    """Find id and fingerprint of the batch that was made with a key."""
+    query = sa.select(batches.c.batch_id, batches.c.fingerprint).where(batches.c.key_of_owner == key_of_owner)
 
-    def __init__(self, key_of_owner: str) -> None:
-        self._query = sa.select(batches.c.batch_id, batches.c.fingerprint).where(batches.c.key_of_owner == key_of_owner)
-
-    async def __call__(self, connection: AsyncConnection) -> tuple[str, str] | None:
-        row = (await connection.execute(self._query)).first()
+    async def work(connection: AsyncConnection) -> tuple[str, str] | None:
+        row = (await connection.execute(query)).first()
         return None if row is None else (row[0], row[1])
+
+    return work
 
 
 def _same(earlier: tuple[str, str], fingerprint: str) -> str:
@@ -152,18 +147,16 @@ def _digest(digest: Any, urls: list[str]) -> None:
 
 
 async def _parts(urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[list[str]]:
-    part: list[str] = []
-    if isinstance(urls, AsyncIterable):
-        async for url in urls:
-            part.append(clean(str(url)))
-            if len(part) >= _PART:
-                yield part
-                part = []
-    else:
-        for url in urls:
-            part.append(clean(str(url)))
-            if len(part) >= _PART:
-                yield part
-                part = []
+    if not isinstance(urls, AsyncIterable):
+        left = iter(urls)
+        while part := [clean(str(url)) for url in islice(left, _PART)]:
+            yield part
+        return
+    part = []
+    async for url in urls:
+        part.append(clean(str(url)))
+        if len(part) >= _PART:
+            yield part
+            part = []
     if part:
         yield part

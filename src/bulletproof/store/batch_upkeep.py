@@ -14,7 +14,7 @@ from bulletproof.errors import NotFoundError
 from bulletproof.store.access import StoreAccess
 from bulletproof.store.batch_made import MadeParts
 from bulletproof.store.batch_records import FINISHED, ItemRow
-from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.bulk import BulkInsert, replace
 from bulletproof.store.removal import remove_rows
 from bulletproof.store.tables import ABANDONED, CREATING, batch_figures, batch_items, batch_made, batches, pages
 from bulletproof.store.values import clean, is_id
@@ -24,12 +24,7 @@ VISIBLE = batches.c.status.not_in((CREATING, ABANDONED))
 
 
 class BatchUpkeep:
-    """The part of ``BatchStore`` that says little of single items.
-
-    Args:
-        access: The database.
-        now: Gives the present moment (aware).
-    """
+    """The part of ``BatchStore`` that says little of single items."""
 
     def __init__(self, access: StoreAccess, now: Callable[[], datetime]) -> None:
         self.access = access
@@ -37,13 +32,8 @@ class BatchUpkeep:
         kind = access.address.kind
         self._parts = MadeParts(kind)
         self._put_figures = BulkInsert(
-            batch_figures, kind,
-            lambda insert: insert.on_conflict_do_update(
-                index_elements=["batch", "source"],
-                set_={name: insert.excluded[name] for name in ("at", "data")},
-                where=insert.excluded.at >= batch_figures.c.at,
-            ),
-        )  # fmt: skip
+            batch_figures, kind, lambda insert: replace(insert, where=insert.excluded.at >= batch_figures.c.at)
+        )
 
     async def made(self, batch_id: str, items: Sequence[ItemRow]) -> list[dict[str, Any] | None]:
         """Return for each of these items what the stages before the one that failed made of it, as it was saved.
@@ -156,12 +146,7 @@ class BatchUpkeep:
             await remove_rows(self.access, table.c.batch == number, table.c.position)
         figures = sa.delete(batch_figures).where(batch_figures.c.batch == number)
         gone = sa.delete(batches).where(batches.c.id == number, batches.c.status == ABANDONED)
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(figures)
-            await connection.execute(gone)
-
-        await self.access.write("remove a batch from", work)
+        await self.access.execute("remove a batch from", figures, gone)
 
     async def _find(self, connection: AsyncConnection, batch_id: str) -> Any:
         columns = (batches.c.id, batches.c.status, batches.c.owner, batches.c.chunk_size, batches.c.given)

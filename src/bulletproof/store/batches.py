@@ -38,10 +38,6 @@ _UNSUCCESSFUL = (*records.OPEN, "failed")
 _OPEN = batch_items.c.status.in_(records.OPEN)  # said so that an index leads to them
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _newest_wins(insert: Any) -> Any:
     """Let the later round of an item count, and within a round the first terminal status."""
     there, new = batch_items.c, insert.excluded
@@ -83,7 +79,7 @@ class BatchStore(BatchUpkeep):
         (2, 1, 1, 1)
     """
 
-    def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(access, now)
         kind = access.address.kind
         self._save = BulkInsert(batch_items, kind, _newest_wins)
@@ -168,11 +164,7 @@ class BatchStore(BatchUpkeep):
             query = query.where(batches.c.owner == clean(owner))
         if status is not None:
             query = query.where(batches.c.status == status)
-
-        async def work(connection: AsyncConnection) -> list[Batch]:
-            return [Batch(**row) for row in (await connection.execute(query)).mappings()]
-
-        return await self.access.read("read batches from", work)
+        return [Batch(**row._asdict()) for row in await self.access.rows("read batches from", query)]
 
     async def chunk_items(self, batch_id: str, chunk: int, *, pending_only: bool = True) -> list[ItemRow]:
         """Return the items of a chunk, by position.

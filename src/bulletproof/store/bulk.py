@@ -16,8 +16,19 @@ def insert_into(table: sa.Table, kind: str) -> Any:
     return postgresql.insert(table) if kind == "postgresql" else sqlite.insert(table)
 
 
-def _leave(insert: Any) -> Any:
+def leave(insert: Any) -> Any:
+    """Have a row that is there stay as it is."""
     return insert.on_conflict_do_nothing()
+
+
+def replace(insert: Any, *, where: Any = None) -> Any:
+    """Have a new row take the place of the one with its primary key, if ``where`` holds for that one."""
+    columns = insert.table.c
+    return insert.on_conflict_do_update(
+        index_elements=[column.name for column in columns if column.primary_key],
+        set_={column.name: insert.excluded[column.name] for column in columns if not column.primary_key},
+        where=where,
+    )
 
 
 class BulkInsert:
@@ -26,11 +37,12 @@ class BulkInsert:
     Args:
         table: The table; all its columns are filled.
         kind: ``sqlite`` or ``postgresql``.
-        resolve: Says what becomes of a row that is there: puts ``on_conflict_...`` behind an insert, without any
-            parameters of its own. If it changes the row, no row may come twice in one call.
+        resolve: Says what becomes of a row that is there: ``leave``, ``replace``, or what else puts ``on_conflict_...``
+            behind an insert, without any parameters of its own. If it changes the row, no row may come twice in one
+            call.
     """
 
-    def __init__(self, table: sa.Table, kind: str, resolve: Callable[[Any], Any] = _leave) -> None:
+    def __init__(self, table: sa.Table, kind: str, resolve: Callable[[Any], Any] = leave) -> None:
         self._columns = [column.name for column in table.c]
         self._for_sqlite: str | None = None
         if kind == "sqlite":

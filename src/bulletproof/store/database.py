@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -38,32 +38,25 @@ class Database:
 
     def __init__(self, address: Address, *, connect_seconds: float, operation_seconds: float) -> None:
         self.address = address
-        self.loop = asyncio.get_running_loop()
         self.ready = False
         self.file: Identity | None = None
         self.opening = asyncio.Lock()
-        self._writing = asyncio.Lock()
+        # SQLite has one writer at a time: better to queue here, in order, than to fight for the file.
+        self._turn = asyncio.Lock() if address.kind == "sqlite" else nullcontext()
         self._files: WeakSet[Any] = WeakSet()
         if address.path is not None:
             self.engine = self._sqlite(address.path, min(_BUSY_SECONDS, operation_seconds / 2))
         else:
             self.engine = self._postgresql(address.dsn or "", connect_seconds, operation_seconds)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection to read from."""
-        async with self.engine.connect() as connection:
-            yield connection
+    def reading(self) -> AsyncConnection:
+        """Lend a connection to read from, for the length of an ``async with``."""
+        return self.engine.connect()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a transaction, which is committed when the block ends well."""
-        if self.address.kind == "postgresql":
-            async with self.engine.begin() as connection:
-                yield connection
-            return
-        # SQLite has one writer at a time: better to queue here, in order, than to fight for the file.
-        async with self._writing, self.engine.begin() as connection:
+        async with self._turn, self.engine.begin() as connection:
             yield connection
 
     async def aclose(self) -> None:

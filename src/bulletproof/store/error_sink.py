@@ -1,14 +1,14 @@
 """Error counts that outlive a process and are seen by all of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.monitor.sharing import ErrorBatch
 from bulletproof.store.access import StoreAccess
-from bulletproof.store.bulk import insert_into
+from bulletproof.store.bulk import insert_into, replace
 from bulletproof.store.tables import error_batches
 
 
@@ -21,11 +21,7 @@ class SqlErrorSink:
 
     def __init__(self, access: StoreAccess) -> None:
         self._access = access
-        insert = insert_into(error_batches, access.address.kind)
-        self._save = insert.on_conflict_do_update(
-            index_elements=["source", "sequence"],
-            set_={"until": insert.excluded.until, "payload": insert.excluded.payload},
-        )
+        self._save = replace(insert_into(error_batches, access.address.kind))
 
     async def save_errors(self, batch: ErrorBatch) -> None:
         """Add a batch, or replace the one of the same source and sequence.
@@ -33,12 +29,7 @@ class SqlErrorSink:
         Raises:
             StoreError: The database cannot be used.
         """
-        values = {"source": batch.source, "sequence": batch.sequence, "until": batch.until, "payload": batch.payload}
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(self._save.values(values))
-
-        await self._access.write("save error counts in", work)
+        await self._access.execute("save error counts in", self._save.values(asdict(batch)))
 
     async def load_errors(self, after: Mapping[str, int], since: datetime) -> Sequence[ErrorBatch]:
         """Return the batches that may hold something new.
@@ -65,11 +56,7 @@ class SqlErrorSink:
             .where(table.until >= since, table.sequence >= sa.func.coalesce(known.c.sequence, table.sequence))
             .order_by(table.source, table.sequence)
         )
-
-        async def work(connection: AsyncConnection) -> list[ErrorBatch]:
-            return [ErrorBatch(*row) for row in await connection.execute(query)]
-
-        return await self._access.read("read error counts from", work)
+        return [ErrorBatch(*row) for row in await self._access.rows("read error counts from", query)]
 
     async def forget_errors(self, before: datetime) -> None:
         """Remove the batches written before a moment.
@@ -77,8 +64,6 @@ class SqlErrorSink:
         Raises:
             StoreError: The database cannot be used.
         """
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.delete(error_batches).where(error_batches.c.until < before))
-
-        await self._access.write("remove error counts from", work)
+        await self._access.execute(
+            "remove error counts from", sa.delete(error_batches).where(error_batches.c.until < before)
+        )

@@ -167,11 +167,7 @@ class KeptStore:
     async def renew(self, claim: str, until: float) -> bool:
         """Hold on to a call; False when it is no longer ours."""
         update = sa.update(calls).where(calls.c.claim == claim).values(claimed_until=until)
-
-        async def work(connection: AsyncConnection) -> bool:
-            return bool((await connection.execute(update)).rowcount)
-
-        return await self.access.write("hold a kept call in", work)
+        return bool(await self.access.execute("hold a kept call in", update))
 
     async def finish(self, name: str, claim: str) -> None:
         """Let go of a call that was run."""
@@ -182,7 +178,8 @@ class KeptStore:
         changes = {"claim": None, "claimed_until": 0.0, "due": due, "state": state}
         if code:
             changes |= {"code": code, "error": clean(error[:_ERROR])}
-        await self._update("hand back a kept call to", calls.c.claim == claim, changes)
+        update = sa.update(calls).where(calls.c.claim == claim).values(changes)
+        await self.access.execute("hand back a kept call to", update)
 
     async def hasten(self, name: str) -> None:
         """Have the calls of a function run as soon as the rate allows: its service is back."""
@@ -203,8 +200,8 @@ class KeptStore:
         """
         now = self._time()
         state = sa.case((calls.c.claimed_until > now, calls.c.state), else_=NEXT)
-        which = (calls.c.kept_id == kept_id) & _alive(now)
-        if not (is_id(kept_id) and await self._update("hasten a kept call in", which, {"state": state})):
+        update = sa.update(calls).where(calls.c.kept_id == kept_id, _alive(now)).values(state=state)
+        if not (is_id(kept_id) and await self.access.execute("hasten a kept call in", update)):
             raise _missing(kept_id)
 
     async def drop(self, kept_id: str) -> None:
@@ -227,12 +224,9 @@ class KeptStore:
         """Drop the calls whose time is over, of all functions, and return them."""
         now = self._time()
         over = ~_alive(now) & (calls.c.claimed_until <= now)
-
-        async def names(connection: AsyncConnection) -> list[str]:
-            return list(await connection.scalars(sa.select(calls.c.name).where(over).distinct().order_by(calls.c.name)))
-
+        names = sa.select(calls.c.name).where(over).distinct().order_by(calls.c.name)
         gone: list[KeptCall] = []
-        for name in await self.access.read("look for expired calls in", names):
+        for (name,) in await self.access.rows("look for expired calls in", names):
             rows = await self._remove("drop expired calls from", name, over & (calls.c.name == name), "expired")
             gone += [_call(row, now) for row in rows]
         return gone
@@ -242,27 +236,20 @@ class KeptStore:
         query = sa.select(calls).order_by(calls.c.id).limit(limit)
         if function is not None:
             query = query.where(calls.c.name == clean(function))
-
-        async def work(connection: AsyncConnection) -> list[KeptCall]:
-            now = self._time()
-            return [_call(row, now, shown=arguments) for row in await connection.execute(query)]
-
-        return await self.access.read("read kept calls from", work)
+        rows, now = await self.access.rows("read kept calls from", query), self._time()
+        return [_call(row, now, shown=arguments) for row in rows]
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """Return, for each function, how many calls were ``kept`` so far and what became of them: run again and
         ``done``, ``expired``, ``dropped``, or still ``left``.
         """  # fmt: skip
         names = ("kept", "done", "expired", "dropped")
-
-        async def work(connection: AsyncConnection) -> dict[str, dict[str, int]]:
-            counts = {}
-            for row in await connection.execute(sa.select(functions).order_by(functions.c.name)):
-                count = {name: getattr(row, name) for name in names}
-                counts[row.name] = count | {"left": count["kept"] - sum(count[name] for name in names[1:])}
-            return counts
-
-        return await self.access.read("count kept calls in", work)
+        counts = {}
+        query = sa.select(functions).order_by(functions.c.name)
+        for row in await self.access.rows("count kept calls in", query):
+            count = {name: getattr(row, name) for name in names}
+            counts[row.name] = count | {"left": count["kept"] - sum(count[name] for name in names[1:])}
+        return counts
 
     def _time(self) -> float:
         return self._now().timestamp()
@@ -277,12 +264,6 @@ class KeptStore:
     async def _count(self, connection: AsyncConnection, name: str, **more: int) -> None:
         changes = {column: functions.c[column] + number for column, number in more.items()}
         await connection.execute(sa.update(functions).where(functions.c.name == name).values(changes))
-
-    async def _update(self, doing: str, which: sa.ColumnElement[bool], changes: dict[str, Any]) -> int:
-        async def work(connection: AsyncConnection) -> int:
-            return (await connection.execute(sa.update(calls).where(which).values(changes))).rowcount
-
-        return await self.access.write(doing, work)
 
     async def _remove(self, doing: str, name: str, which: sa.ColumnElement[bool], outcome: str) -> Sequence[Any]:
         async def work(connection: AsyncConnection) -> Sequence[Any]:

@@ -33,7 +33,7 @@ async def migrate(database: Database, *, look_seconds: float) -> None:
     """
     async with timeout(look_seconds):
         if database.address.path is not None:
-            await asyncio.to_thread(_make_folder, database.address.path.parent)
+            await asyncio.to_thread(database.address.path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
             await _prepare_file(database, database.address.path)
         async with database.reading() as connection:
             if await connection.run_sync(_version) == HEAD:
@@ -49,23 +49,15 @@ async def migrate(database: Database, *, look_seconds: float) -> None:
             _log.info("tables of %s are at version %s now", database.address, HEAD)
 
 
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
 async def _prepare_file(database: Database, path: Path) -> None:
     async with database.reading() as connection:
         mode = await connection.scalar(sa.text("PRAGMA journal_mode"))
         if mode != "wal" and await connection.scalar(sa.text("PRAGMA journal_mode = WAL")) != "wal":
             _log.warning("%s is not on a local disk, it seems: readers and writers wait for each other", path)
-        if await asyncio.to_thread(_size, path) <= CHECKED_BYTES:  # the check reads all of it
+        if (await asyncio.to_thread(path.stat)).st_size <= CHECKED_BYTES:  # the check reads all of it
             found = await connection.scalar(sa.text("PRAGMA quick_check(1)"))
             if found != "ok":
                 raise damaged(database.address, str(found))
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _version(connection: sa.Connection) -> str | None:

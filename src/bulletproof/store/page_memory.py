@@ -8,29 +8,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.store.batch_records import ItemRow, url_key
-from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.bulk import BulkInsert, replace
 from bulletproof.store.tables import pages
 from bulletproof.store.values import clean
 
 
-def _newest(insert: Any) -> Any:
-    new = insert.excluded
-    return insert.on_conflict_do_update(
-        index_elements=["url_key"],
-        set_={"result": new.result, "checked_at": new.checked_at},
-        where=new.checked_at >= pages.c.checked_at,
-    )
-
-
 class PageMemory:
-    """Keeps the last result of each page that has an ``etag`` or ``last_modified``, for each owner.
-
-    Args:
-        kind: ``sqlite`` or ``postgresql``.
-    """
+    """Keeps the last result of each page that has an ``etag`` or ``last_modified``, for each owner."""
 
     def __init__(self, kind: str) -> None:
-        self._remember = BulkInsert(pages, kind, _newest)
+        self._remember = BulkInsert(
+            pages, kind, lambda insert: replace(insert, where=insert.excluded.checked_at >= pages.c.checked_at)
+        )
 
     async def remember(
         self, connection: AsyncConnection, owner: str | None, items: Sequence[ItemRow], now: float

@@ -3,23 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from operator import itemgetter
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.resilience import CircuitState
 from bulletproof.resilience.shared import Notice
 from bulletproof.store.access import StoreAccess
-from bulletproof.store.bulk import insert_into
+from bulletproof.store.bulk import insert_into, replace
 from bulletproof.store.tables import breaker_state
 from bulletproof.store.values import clean
 
 _HELD = (CircuitState.FORCED_OPEN.value, CircuitState.DISABLED.value, CircuitState.SHADOW.value)
 _NAME = 200
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class SqlStateStore:
@@ -30,15 +26,13 @@ class SqlStateStore:
         now: Gives the present moment (aware).
     """
 
-    def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, access: StoreAccess, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._access = access
         self._now = now
         there = breaker_state.c
         insert = insert_into(breaker_state, access.address.kind)
-        self._publish = insert.on_conflict_do_update(
-            index_elements=["topic", "name"],
-            set_={column.name: insert.excluded[column.name] for column in there if not column.primary_key},
-            where=insert.excluded.by_operator | ~(there.by_operator & there.state.in_(_HELD)),
+        self._publish = replace(
+            insert, where=insert.excluded.by_operator | ~(there.by_operator & there.state.in_(_HELD))
         )
 
     async def publish(self, notices: Sequence[Notice]) -> None:
@@ -48,14 +42,12 @@ class SqlStateStore:
             StoreError: The database cannot be used.
         """
         # In one order, so that two processes never wait for each other.
-        rows = sorted((asdict(notice) | {"name": clean(notice.name[:_NAME])} for notice in notices), key=_key)
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.delete(breaker_state).where(breaker_state.c.expires <= self._now()))
-            for row in rows:
-                await connection.execute(self._publish.values(row))
-
-        await self._access.write("publish breaker states in", work)
+        rows = sorted(
+            (asdict(notice) | {"name": clean(notice.name[:_NAME])} for notice in notices),
+            key=itemgetter("topic", "name"),
+        )
+        expired = sa.delete(breaker_state).where(breaker_state.c.expires <= self._now())
+        await self._access.execute("publish breaker states in", expired, *(self._publish.values(row) for row in rows))
 
     async def fetch(self) -> list[Notice]:
         """Return the notices that have not expired.
@@ -65,12 +57,4 @@ class SqlStateStore:
         """
         expires = breaker_state.c.expires
         query = sa.select(breaker_state).where(expires.is_(None) | (expires > self._now()))
-
-        async def work(connection: AsyncConnection) -> list[Notice]:
-            return [Notice(**row) for row in (await connection.execute(query)).mappings()]
-
-        return await self._access.read("read breaker states from", work)
-
-
-def _key(row: dict[str, object]) -> tuple[object, ...]:
-    return row["topic"], row["name"]
+        return [Notice(**row._asdict()) for row in await self._access.rows("read breaker states from", query)]

@@ -25,10 +25,6 @@ _RUN = sa.select(*(column for column in runs.c if column.name not in ("id", "sta
 )
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ResultStore:
     """Keeps the results of runs in SQLite or PostgreSQL.
 
@@ -69,7 +65,7 @@ class ResultStore:
         url: str | None = None,
         *,
         data_dir: Path | str = ".bulletproof",
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         retry: RetryPolicy = RETRY,
         breaker: AIServiceCircuitBreaker | None = None,
         operation_timeout: float = OPERATION_SECONDS,
@@ -360,11 +356,8 @@ class ResultStore:
         return [RejectionRow._make(row) for row in await self._page(rejections, processing_id, after, limit)]
 
     async def _runs(self, query: sa.Select[Any]) -> list[RunRecord]:
-        async def work(connection: AsyncConnection) -> list[RunRecord]:
-            return [RunRecord(**row) for row in (await connection.execute(query)).mappings()]
-
         await self.open()
-        return await self.access.read("read runs from", work)
+        return [RunRecord(**row._asdict()) for row in await self.access.rows("read runs from", query)]
 
     async def _page(self, table: sa.Table, processing_id: str, after: int, limit: int) -> Sequence[sa.Row[Any]]:
         run_id = sa.select(runs.c.id).where(runs.c.processing_id == processing_id, runs.c.status == COMPLETE)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.store.access import StoreAccess
-from bulletproof.store.bulk import BulkInsert
+from bulletproof.store.bulk import BulkInsert, replace
 from bulletproof.store.tables import usage
 from bulletproof.store.values import clean
 
@@ -42,13 +42,7 @@ class SqlUsage:
     def __init__(self, access: StoreAccess, source: str) -> None:
         self._access = access
         self._source = source
-        self._put = BulkInsert(
-            usage,
-            access.address.kind,
-            lambda insert: insert.on_conflict_do_update(
-                index_elements=["subject", "what", "ends", "source"], set_={"amount": insert.excluded.amount}
-            ),
-        )
+        self._put = BulkInsert(usage, access.address.kind, replace)
 
     async def exchange(self, ours: Sequence[Used], subjects: Collection[str] | None, *, now: float) -> list[Used]:
         """Keep our counts in place of the earlier ones, and return those of the others.

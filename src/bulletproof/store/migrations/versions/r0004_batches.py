@@ -6,8 +6,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 _json = sa.JSON().with_variant(JSONB(), "postgresql")
 _key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
