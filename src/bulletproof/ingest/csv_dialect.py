@@ -19,8 +19,6 @@ _NUMBER = re.compile(r"[-+]?[\d.,:/\- ]*\d[\d.,:/\- %]*$")
 
 
 class Dialect(NamedTuple):
-    """How a file is written."""
-
     delimiter: str
     header: bool = False
     escape: str | None = None  # a backslash when quotes inside of texts are escaped by it instead of being doubled
@@ -47,7 +45,6 @@ def sample_lines(lines: Sequence[str]) -> list[str]:
 
 
 def parse_sample(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
-    """Return the rows of a sample."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
         reader = csv.reader(lines[dialect.skip_lines :], **dialect.options)

@@ -168,7 +168,6 @@ class Block(NamedTuple):
         return split_lines(self.text)
 
     def refuse_nul(self, code: str) -> None:
-        """Refuse a NUL byte, with its place."""
         if "\0" in self.text:
             before = split_lines(self.text[: self.text.index("\0") + 1])
             raise InvalidFileError(

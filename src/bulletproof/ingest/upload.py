@@ -47,12 +47,10 @@ class ParsedFile:
 
     @property
     def encoding(self) -> str:
-        """The encoding found so far."""
         return self._notes.encoding
 
     @property
     def text_field(self) -> str | None:
-        """The field the texts are taken from."""
         return self._notes.text_field
 
     @property
