@@ -38,19 +38,7 @@ def covering(classifiers: Iterable[TextClassifier], labels: Sequence[str]) -> Te
 async def classified(
     classifier: TextClassifier, texts: Sequence[str], labels: Sequence[str]
 ) -> list[tuple[str, float]]:
-    """Sort texts into labels.
-
-    Args:
-        classifier: One that knows the labels, and perhaps others, which are left aside.
-        texts: The texts.
-        labels: The labels.
-
-    Returns:
-        For each text a label and the probability that it is right.
-
-    Raises:
-        InvalidModelOutputError: The classifier does not return one probability for each class and text.
-    """
+    """Return for each text one of the labels and the probability that it is right; other classes are left aside."""
     if inspect.iscoroutinefunction(classifier.predict):
         rows: Any = await classifier.predict(texts)
     else:

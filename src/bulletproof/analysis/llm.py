@@ -36,15 +36,9 @@ class Failure:
 
 @dataclass(slots=True)
 class Attempt:
-    """What came of asking the LLM about a batch.
+    """What came of asking the LLM about a batch, and what that took, whether it came to anything or not."""
 
-    Args:
-        results: A result for each text, None where there is none.
-        failures: Why.
-        spending: What it took, whether it came to anything or not.
-    """
-
-    results: list[Analysis | None]
+    results: list[Analysis | None]  # one for each text, None where there is none
     failures: list[Failure] = field(default_factory=list)
     spending: Spending = field(default_factory=Spending)
 
@@ -172,7 +166,7 @@ class _Work:
     calls: int = 0  # that may still be made
 
     async def batch(self, positions: Sequence[int]) -> None:
-        """Get judgements on the texts of one call, and learn whether the model can do it at all."""
+        """Get judgements on the texts, and learn whether the model can do it at all."""
         self.calls = 4 * (1 + math.ceil(math.log2(len(positions))))  # enough to find a text or two that spoil it
         malformed = await self.solve(positions)
         if any(self.found.results[position] is not None for position in positions):

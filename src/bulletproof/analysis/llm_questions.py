@@ -59,15 +59,7 @@ class Judgement(BaseModel):
 
 
 def question(texts: Mapping[str, str], labels: Sequence[str] | None) -> list[Message]:
-    """Return the conversation that asks for judgements.
-
-    Args:
-        texts: The texts by id.
-        labels: Labels to choose from, if any.
-
-    Returns:
-        The messages. Texts stand in JSON, which they cannot break out of.
-    """
+    """Return the messages that ask for judgements on texts by id, which stand in JSON and cannot break out of it."""
     task = _TASK.format(
         labels=_LABELS.format(labels=_json(list(labels))) if labels else "", form=_LABELLED_FORM if labels else _FORM
     )
@@ -75,13 +67,7 @@ def question(texts: Mapping[str, str], labels: Sequence[str] | None) -> list[Mes
 
 
 def correction(answer: str, problems: Sequence[str], ids: Sequence[str]) -> list[Message]:
-    """Return the messages that ask to mend an answer.
-
-    Args:
-        answer: What the LLM said.
-        problems: What is wrong with it.
-        ids: The texts that still have no valid judgement.
-    """
+    """Return the messages that ask to mend an answer, for the texts that still have no valid judgement."""
     said = "\n".join(f"- {problem}" for problem in problems[:_SHOWN_PROBLEMS])
     return [
         {"role": "assistant", "content": answer[:_SHOWN_ANSWER]},
@@ -123,15 +109,9 @@ def answer_schema(ids: Sequence[str], labels: Sequence[str] | None) -> dict[str,
 def read_answer(
     answer: str, ids: Sequence[str], labels: Sequence[str] | None
 ) -> tuple[dict[str, Judgement], list[str]]:
-    """Take what is valid from an answer.
+    """Return the valid judgements by id, and what is wrong with the rest, without quoting it.
 
-    Args:
-        answer: The text of the LLM; JSON, possibly with other text or a fence around it.
-        ids: The texts that were asked about.
-        labels: The labels that were given, if any.
-
-    Returns:
-        The valid judgements by id, and what is wrong with the rest, without quoting it.
+    The answer is JSON, possibly with other text or a fence around it.
 
     Example:
         >>> read_answer('{"t1": {"sentiment": "positive", "score": 0.9, "confidence": 2}}', ["t1", "t2"], None)[1]

@@ -17,13 +17,6 @@ class SkopsClassifier:
 
     Loading it runs none of its code: only types that skops itself trusts are taken, which linear models over TF-IDF are
     made of (skops, "Secure persistence").
-
-    Args:
-        path: The file.
-
-    Raises:
-        ConfigurationError: skops is not installed.
-        ModelLoadError: The file cannot be loaded safely, or is no classifier with named classes and probabilities.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +42,6 @@ class SkopsClassifier:
         self.classes: Sequence[str] = [str(name) for name in classes]
 
     def predict(self, texts: Sequence[str], /) -> list[list[float]]:
-        """Return for each text the probability of each class."""
         return self._model.predict_proba(list(texts)).tolist()  # type: ignore[no-any-return]
 
 
