@@ -14,15 +14,7 @@ NO_KEY = "not-needed"  # the SDK insists on one, and would take OPENAI_API_KEY f
 
 @dataclass(frozen=True, slots=True)
 class LLMAccess:
-    """Address, key and time limit of an OpenAI-compatible server.
-
-    Args:
-        base_url: Such as ``http://localhost:11434/v1``; the public OpenAI service when None.
-        api_key: The key; most servers of one's own need none.
-        timeout: Seconds one call may take.
-
-    Raises:
-        ConfigurationError: The address is none, the key cannot be sent, or OpenAI is meant and there is no key.
+    """Address, key and time limit of an OpenAI-compatible server: the public OpenAI service when no address is given.
 
     Example:
         >>> LLMAccess("http://localhost:11434/v1").host
@@ -91,11 +83,6 @@ def _is_openai(url: str) -> bool:
 
 
 def import_sdk() -> Any:
-    """Return the ``openai`` package.
-
-    Raises:
-        ConfigurationError: It is not installed.
-    """
     try:
         import openai
     except ImportError as error:

@@ -30,9 +30,7 @@ Message = Mapping[str, str]
 class Protection(Protocol):
     """What can stand around a call: a ``Policy``, a ``RetryPolicy``, a breaker, or any decorator."""
 
-    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
-        """Protect a function."""
-        ...
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ from bulletproof.errors import AIError, Diagnosis, classify
 class ErrorListener(Protocol):
     """Takes in failures: an ``AIErrorMonitor``, or anything with its method."""
 
-    def record_error(self, /, error_type: str, service: str, severity: str, message: str, **context: Any) -> None:
-        """Record one failure."""
-        ...
+    def record_error(self, /, error_type: str, service: str, severity: str, message: str, **context: Any) -> None: ...
 
 
 def tell(sink: ErrorListener | None, error: BaseException, service: str, **context: Any) -> Diagnosis:

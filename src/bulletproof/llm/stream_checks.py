@@ -7,11 +7,7 @@ from bulletproof.errors import BadResponseError
 
 
 class StreamCheck:
-    """Looks at the items of one stream as they pass; this one knows nothing of them and lets everything pass.
-
-    Args:
-        service: Who answers.
-    """
+    """Looks at the items of one stream as they pass; this one knows nothing of them and lets everything pass."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -24,14 +20,13 @@ class StreamCheck:
         """Look at the end; raises ``BadResponseError`` when the stream has ended before the answer did."""
 
     def over(self, items: Iterable[Any]) -> Generator[Any, None, None]:
-        """Yield the items of a stream and look at all of it."""
+        """Yield the items of a stream and look at all of it, its end included."""
         for item in items:
             self.see(item)
             yield item
         self.end()
 
     async def over_async(self, items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-        """Yield the items of a stream and look at all of it."""
         async for item in items:
             self.see(item)
             yield item
@@ -64,7 +59,6 @@ class ChatStreamCheck(StreamCheck):
         self._ended: dict[Any, bool] = {}
 
     def see(self, item: Any) -> None:
-        """Look at a chunk."""
         choices = getattr(item, "choices", None)
         self._count(isinstance(choices, list))
         for choice in choices or ():
@@ -72,7 +66,6 @@ class ChatStreamCheck(StreamCheck):
             self._ended[index] = self._ended.get(index, False) or bool(getattr(choice, "finish_reason", None))
 
     def end(self) -> None:
-        """Look at the end."""
         self._finish(bool(self._ended) and all(self._ended.values()))
 
 
@@ -85,11 +78,9 @@ class EventStreamCheck(StreamCheck):
         self._done = False
 
     def see(self, item: Any) -> None:
-        """Look at an event."""
         kind = getattr(item, "type", None)
         self._count(isinstance(kind, str))
         self._done = self._done or kind in self._last
 
     def end(self) -> None:
-        """Look at the end."""
         self._finish(self._done)

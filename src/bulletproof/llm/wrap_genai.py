@@ -25,7 +25,6 @@ def is_client(client: Any) -> bool:
 
 
 def host_of(client: Any) -> str:
-    """Return the host of a client."""
     url = str(_api(client)._http_options.base_url or "google-genai")  # noqa: SLF001
     return url.partition("://")[2].partition("/")[0] or url
 
@@ -57,7 +56,6 @@ def protect(client: Any, shield: Shield) -> Any:
 
 
 def _target(plain: _Methods, way: Way) -> _Methods:
-    """Return the methods that make requests."""
     if way.client is None:
         return plain
     api = _api(way.client)

@@ -17,7 +17,6 @@ _NO_STREAM = object()
 
 
 def is_client(client: Any) -> bool:
-    """Tell whether a client is one of these."""
     return all(hasattr(type(client), part) for part in ("request", "copy", "with_options", "base_url"))
 
 
@@ -65,7 +64,6 @@ def _install(client: Any, shield: Shield) -> Any:
 
 
 def _target(plain: Callable[..., Any], way: Way) -> Callable[..., Any]:
-    """Return the method that makes a request."""
     if way.client is None:
         return plain
     client: Any = way.client if way.policy is None else _quiet(way.client)
