@@ -9,16 +9,10 @@ _OF_THE_FILE = ("filename", "format", "encoding", "compression", "text_field")
 
 
 def success_answer(processing_id: str, run: AnalysisRun, *, inline: int | None) -> dict[str, Any]:
-    """Return the answer for a file that was processed.
+    """Return the answer for a file that was processed, ready for JSON.
 
-    Args:
-        processing_id: Id of the run.
-        run: The finished run.
-        inline: How many results the answer carries, or all of them when they could not be stored; None for none,
-            because they are written elsewhere.
-
-    Returns:
-        JSON-ready values.
+    It carries so many results, or all of them when they could not be stored; none, because they are written elsewhere,
+    when ``inline`` is None.
     """
     results = [] if inline is None else run.spool.rows(inline if run.stored else None)
     answer: dict[str, Any] = {

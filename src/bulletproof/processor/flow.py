@@ -11,14 +11,7 @@ _END = object()
 
 
 async def in_thread(make: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
-    """Iterate in worker threads, one step at a time, so that the event loop stays free.
-
-    Args:
-        make: Returns the iterator; called in a thread too.
-
-    Yields:
-        The items in order.
-    """
+    """Iterate in worker threads, one step at a time, over what ``make`` returns there; the event loop stays free."""
     iterator = await asyncio.to_thread(make)
     while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
         yield item  # type: ignore[misc]  # the end mark is filtered out above
@@ -27,11 +20,7 @@ async def in_thread(make: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
 async def ahead(source: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Work ahead: the source makes its next items, of which one may wait, while the consumer uses this one.
 
-    Args:
-        source: An async generator of anything but exceptions; closed at the end.
-
-    Yields:
-        The items in order; an error of the source comes after the items before it.
+    Items may be anything but exceptions. An error of the source comes after the items before it.
     """
     queue: asyncio.Queue[T | Exception | object] = asyncio.Queue(1)
 

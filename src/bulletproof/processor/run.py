@@ -36,7 +36,6 @@ class ResultSpool:
         self.count = 0
 
     def append(self, rows: Sequence[ResultRow]) -> None:
-        """Add results at the end."""
         self._file.writelines(orjson.dumps(row_as_dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
         self.count += len(rows)
 
@@ -91,7 +90,6 @@ class Tally:
     cost: float | None = None
 
     def add(self, rows: Sequence[ResultRow], rejections: Sequence[RejectionRow]) -> None:
-        """Count a batch."""
         self.analyzed += len(rows)
         self.rejected += len(rejections)
         self.reasons.update(rejection.code for rejection in rejections)
@@ -105,7 +103,6 @@ class Tally:
                 self.labels[row.label] += 1
 
     def spend(self, usage: Usage) -> None:
-        """Add what a batch consumed."""
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
         if usage.cost is not None:

@@ -52,9 +52,6 @@ class FileReport:
 class Stages:
     """Measures the stages of one file.
 
-    Args:
-        clock: Monotonic seconds.
-
     Example:
         >>> stages = Stages(iter([1.0, 3.0]).__next__)
         >>> with stages.measure("validate"):
@@ -91,6 +88,5 @@ class Stages:
                 yield item
 
     def report(self, processing_id: str, code: str) -> FileReport:
-        """Return what was measured."""
         times = [self.times[stage] for stage in STAGES if stage in self.times]
         return FileReport(processing_id, code, times, self.model_calls, self.clock())

@@ -19,39 +19,22 @@ _PIECE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A readable, seekable file with the name and type its sender gave.
-
-    Args:
-        stream: Where the bytes are.
-        filename: As given by the sender; used to tell the format.
-        content_type: As given by the sender; used when the name says nothing.
-        owned: Whether whoever is done closes the stream.
-    """
+    """A readable, seekable file with the name and type its sender gave."""
 
     stream: BinaryIO
     filename: str | None
     content_type: str | None = None
-    owned: bool = False
+    owned: bool = False  # whether whoever is done closes the stream
 
     def close(self) -> None:
-        """Close the stream if it is ours."""
         if self.owned:
             self.stream.close()
 
 
 async def open_source(file: Any, limits: IngestLimits) -> Source:
-    """Make a source of whatever was given.
+    """Make a source of an upload (an object with ``filename`` and ``file``, or a ``read``), a path, or bytes.
 
-    Args:
-        file: An upload (an object with ``filename`` and ``file``, or an async ``read``), a path, or bytes.
-        limits: Only ``max_bytes`` is used: a file that can only be read is copied up to there.
-
-    Returns:
-        The source.
-
-    Raises:
-        InputValidationError: There is no such file, it cannot be read, or it is nothing of the above.
-        FileTooLargeError: More bytes than allowed.
+    A file that can only be read is copied, up to ``max_bytes``.
     """
     if isinstance(file, str | Path):
         return await asyncio.to_thread(_open_path, Path(file), limits)
@@ -128,42 +111,27 @@ def _too_large(limits: IngestLimits) -> FileTooLargeError:
 
 @dataclass(frozen=True, slots=True)
 class ParsedUpload:
-    """A file whose format is known; its records are read as they are asked for.
-
-    Args:
-        parsed: The file as the ingest room gives it.
-    """
+    """A file whose format is known; its records are read as they are asked for."""
 
     parsed: ParsedFile
 
     def chunks(self) -> AsyncGenerator[Chunk]:
-        """Yield the records in chunks."""
         return in_thread(self.parsed.chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class CleanedUpload:
-    """Records with cleaned texts, still read as they are asked for.
-
-    Args:
-        parsed: Where the records come from.
-        cleaner: Cleans one chunk after the other and counts.
-    """
+    """Records with cleaned texts, still read as they are asked for."""
 
     parsed: ParsedFile
     cleaner: Cleaner
 
     def chunks(self) -> AsyncGenerator[Chunk]:
-        """Yield the cleaned records in chunks."""
         return in_thread(lambda: map(self.cleaner.clean, self.parsed.chunks()))
 
 
 class TextList:
-    """Texts that a stage of somebody's own returned, as the next stage takes them.
-
-    Args:
-        items: Strings, or mappings with a ``text``.
-    """
+    """Texts, or things with a ``text``, that a stage of somebody's own returned, as the next stage takes them."""
 
     parsed = None
 
@@ -171,7 +139,6 @@ class TextList:
         self._chunk = Chunk([Record(row, _text_of(item, row)) for row, item in enumerate(items, start=1)], [])
 
     async def chunks(self) -> AsyncGenerator[Chunk]:
-        """Yield all texts in one chunk."""
         yield self._chunk
 
 
