@@ -117,6 +117,42 @@ async def test_the_status_adds_up_all_workers_with_their_breakers(
     await until(all_counted)
 
 
+async def test_the_status_says_since_when_nobody_has_worked_on_a_batch_and_how_to_go_on(
+    jobs_of: Any, processes: Any, until: Any
+) -> None:
+    watcher = await jobs_of(begin=False, concurrency=0, chunk=10)
+    (process,) = processes(1, seconds=0.3)
+    batch = await watcher.submit(urls(400))
+
+    async def is_worked_on() -> bool:
+        return bool((await watcher.status(batch.id))["workers"])
+
+    await until(is_worked_on)
+    report = await watcher.status(batch.id)
+    assert (report["status"], report["idle_seconds"] < 10, report["notice"]) == ("running", True, None)
+    process.kill()
+    process.wait(10)
+    watcher.store._now = watcher._now = lambda: datetime.now(UTC) + timedelta(minutes=1)
+    report = await watcher.status(batch.id)
+    assert (report["status"], report["workers"]) == ("running", 0)
+    assert 60 <= report["idle_seconds"] < 80
+    assert f"{report['idle_seconds']:.0f} s; " in report["notice"]
+    assert f"bulletproof batch resume {batch.id}" in report["notice"]
+    await watcher.pause(batch.id)
+    assert "notice" not in await watcher.status(batch.id)
+
+
+async def test_the_status_counts_texts_that_were_cut(jobs_of: Any) -> None:
+    jobs = await jobs_of(begin=False)
+    batch = await jobs.submit(urls(1))
+    for _ in range(2):
+        progress = Progress(jobs.store, dict)
+        with progress.part(batch.id) as part:
+            part.figures.truncated += 1
+            await progress.save(part, at_end=True)
+    assert (await jobs.status(batch.id))["truncated"] == 2
+
+
 async def test_the_status_of_a_batch_that_many_processes_worked_on_is_told_quickly(jobs_of: Any) -> None:
     jobs = await jobs_of(begin=False)
     batch = await jobs.submit(urls(1))

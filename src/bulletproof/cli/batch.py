@@ -338,6 +338,8 @@ def _picture(report: dict[str, Any]) -> RenderableType:
         Text(f"breaker {name}: {breaker['state']}, {breaker['failures']:,} failures", style="yellow")
         for name, breaker in list(report["breakers"].items())[:_SHOWN]
     ]
+    if report.get("notice"):
+        lines.append(Text(report["notice"], style="yellow"))
     for item in report.get("failed_items", ()):
         tries = sum(item["attempts"].values())
         head = Text.assemble((item["code"] or "failed", "red"), f" at {item['stage']}, {tries} tries: {item['url']}")

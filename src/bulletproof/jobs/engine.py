@@ -32,7 +32,7 @@ from bulletproof.jobs.chunk import work_on
 from bulletproof.jobs.executor import TICK_SECONDS, Executor, Handler
 from bulletproof.jobs.lease import leases_of
 from bulletproof.jobs.options import DEFAULT_PRIORITY, checked
-from bulletproof.jobs.progress import Progress
+from bulletproof.jobs.progress import FRESH_SECONDS, Progress
 from bulletproof.jobs.system import LIVE, Job, JobTables
 from bulletproof.jobs.uploads import KIND, Uploads
 from bulletproof.monitor import AIErrorMonitor
@@ -195,10 +195,12 @@ class BatchJobs:
             status of items with its count (also as ``by_status``), ``by_stage`` (items that are not successful),
             ``by_code`` and ``by_error_type`` of the failed ones, ``retrying_by_code``; ``stages`` (for each the
             ``attempts``, ``succeeded``, ``retried``, ``failed``, and ``p50``, ``p95``, ``p99`` in seconds),
-            ``slowest_hosts``, ``retried_by_code``, ``retries``, ``parked`` and ``degraded``, as all processes together
-            measured them; ``breakers`` that are not closed or have failed in any of the ``workers`` (processes) that
-            worked on it within the last seconds; ``items_per_second``, of late while it is worked on, else since it
-            was made; ``seconds_left`` (None when it cannot be told), ``elapsed_seconds``, ``created_at``,
+            ``slowest_hosts``, ``retried_by_code``, ``retries``, ``parked``, ``degraded`` and ``truncated`` (texts that
+            were cut at their bound), as all processes together measured them; ``breakers`` that are not closed or have
+            failed in any of the ``workers`` (processes) that worked on it within the last seconds; while it is queued
+            or running ``idle_seconds`` since one did and, when none seems to live, a ``notice`` of how to go on;
+            ``items_per_second``, of late while it is worked on, else since it was made; ``seconds_left`` (None when it
+            cannot be told), ``elapsed_seconds``, ``created_at``,
             ``updated_at``, ``finished_at``; ``failed_items`` (the first 20: ``url``, ``stage``, ``code``, ``error``,
             ``hint``, and ``attempts`` by stage), ``failed_items_left_out``, and ``attempts``: tries of all items and
             stages, of a batch of more than 100,000 as they were measured.
@@ -219,7 +221,7 @@ class BatchJobs:
             kind = str(CODES[code].error_type) if code in CODES else "resource_error"
             by_type[kind] = by_type.get(kind, 0) + number
         measured = await self.progress.report(batch_id)
-        rate = measured.pop("rate")
+        rate, age = measured.pop("rate"), measured.pop("age")
         elapsed = max(0.0, ((batch.finished_at or self._now()) - batch.created_at).total_seconds())
         report = {
             "batch_id": batch.id, "status": batch.status, "owner": batch.owner, "options": batch.options,
@@ -230,6 +232,10 @@ class BatchJobs:
             "finished_at": batch.finished_at, **measured,
         }  # fmt: skip
         lately = rate if batch.status in ACTIVE else 0.0
+        if batch.status in ACTIVE:
+            own = PLAIN.items() <= batch.options.items()  # nobody measures it
+            age = await self.store.idle_for(batch_id) if own else age
+            report |= _idle(batch.id, max(0.0, min(age, (self._now() - batch.updated_at).total_seconds())), own)
         return report | _pace(report, lately or (counts.done / elapsed if elapsed else 0.0))
 
     async def events(self, batch_id: str, *, owner: str | None = None) -> AsyncIterator[dict[str, Any]]:
@@ -404,6 +410,12 @@ def _job(batch: Batch, chunk: int, turn: int, *, waiting: bool = False) -> Job:
     args = ("chunk", batch.id, chunk, turn, waiting)
     suffix = ":waiting" if waiting else ""
     return Job(f"{batch.id}:{chunk}:{turn}{suffix}", WAITING if waiting else CHUNKS, args, priority)
+
+
+def _idle(batch_id: str, seconds: float, own: bool) -> dict[str, Any]:
+    how = f"pipeline.resume({batch_id!r})" if own else f"bulletproof batch resume {batch_id}, or bulletproof worker"
+    told = f"no process has worked on it for {seconds:,.0f} s; if none is about to, go on with: {how}"
+    return {"idle_seconds": round(seconds, 1), "notice": told if seconds > FRESH_SECONDS else None}
 
 
 def _pace(report: Mapping[str, Any], rate: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is measured of batches: here while chunks of them are worked on, and by all processes together."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from bulletproof.pipeline.figures import Figures
 from bulletproof.store import BatchStore
 
 _SAVE_SECONDS, _SAVE_SECONDS_AT_END = 5.0, 1.0
-_FRESH_SECONDS = 3 * _SAVE_SECONDS
+FRESH_SECONDS = 3 * _SAVE_SECONDS
 _RATE_SECONDS = 30
 _KEPT_PARTS = 100
 _HOST = "host:"
@@ -111,9 +112,9 @@ class Progress:
         """Return what all processes measured of a batch.
 
         Returns:
-            ``stages``, ``slowest_hosts``, ``retried_by_code``, ``retries``, ``parked``, ``degraded`` and ``attempts``
-            as in the report of a pipeline; ``breakers``, ``workers`` (processes) and ``rate`` of those that worked on
-            it within the last seconds.
+            ``stages``, ``slowest_hosts``, ``retried_by_code``, ``retries``, ``parked``, ``degraded``, ``truncated`` and
+            ``attempts`` as in the report of a pipeline; ``breakers``, ``workers`` (processes) and ``rate`` of those
+            that worked on it within the last seconds; ``age``, the seconds since any did (infinity when none did).
 
         Raises:
             NotFoundError: There is no such batch.
@@ -128,19 +129,20 @@ class Progress:
         breakers: dict[str, dict[str, Any]] = {}
         for age, said in parts.values():
             total.add_parts(said)
-            if age <= _FRESH_SECONDS:
+            if age <= FRESH_SECONDS:
                 rate += said["rate"]
                 workers += 1
                 for name, breaker in said["breakers"].items():
                     breakers[name] = _worse(breakers.get(name), breaker, age)
         found = total.as_dict()
-        wanted = ("slowest_hosts", "retried_by_code", "retries", "parked", "degraded", "attempts")
+        wanted = ("slowest_hosts", "retried_by_code", "retries", "parked", "degraded", "truncated", "attempts")
         stages = {
             name: {key: value for key, value in stage.items() if key != "items"}
             for name, stage in found["by_stage"].items()
         }
         return {name: found[name] for name in wanted} | {
             "stages": stages, "breakers": breakers, "workers": workers, "rate": rate,
+            "age": min((age for age, _ in parts.values()), default=math.inf),
         }  # fmt: skip
 
     def _said(self, part: Part, rate: float) -> dict[str, Any]:

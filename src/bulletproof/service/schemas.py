@@ -141,6 +141,9 @@ class BatchReport(BaseModel):
         {}, description="Of all workers that were on it lately: those that are not closed, or have failed."
     )
     workers: int = Field(0, description="Processes that were on it lately.")
+    idle_seconds: float | None = Field(None, description="Since a process was on it, while it is to be worked on.")
+    notice: str | None = Field(None, description="How to go on, when no process seems to be on it.")
+    truncated: int = Field(0, description="Texts that were cut at their bound, as measured.")
     items_per_second: float = Field(description="Of late while it is worked on, else since it was made.")
     seconds_left: float | None
     attempts: int | None = Field(None, description="Tries of all items and stages; as measured above 100,000 items.")
