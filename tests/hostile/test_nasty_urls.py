@@ -138,7 +138,7 @@ async def test_bodies_of_batches_are_read_strictly(sender: Any) -> None:
     for kind, content, status in (
         ("text/plain", b"# none\n\n", 422), ("text/plain", good.encode() + b"\r\n# x\r\n", 202), ("text/plain",
         b"\xff\xfe", 422),
-        ("text/plain", b"\0" * 100, 202), ("application/xml", b"<a/>", 415), ("", b"x", 415), ("text/csv", b"a", 415),
+        ("text/plain", b"\0" * 100, 422), ("application/xml", b"<a/>", 415), ("", b"x", 415), ("text/csv", b"a", 415),
         ("multipart/form-data; boundary=x", b"--x--", 422), ("multipart/form-data", b"", 400),
         ("application/json; charset=utf-16", '{"urls":["a"]}'.encode("utf-16"), 400),
     ):  # fmt: skip

@@ -165,8 +165,7 @@ class Fetcher:
         started = self._clock()
         try:
             async with timeout(total) if left is None or left > total else deadline(left):
-                if not self._guard.check(address) and self._respect_robots:
-                    await self._robots.check(address, visit=True)
+                await self._admit(address, visit=True)
                 return await self._walk(address, self._admit, partial(self._read_page, str(address), started), headers)
         except AIError as error:
             error.where.setdefault("url", shown(address))
@@ -194,10 +193,11 @@ class Fetcher:
         read: Callable[["aiohttp.ClientResponse", Address, int], Awaitable[T]],
         headers: Mapping[str, str],
     ) -> T:
-        """Follow redirects: each address must be admitted, the answer at the end is read."""
+        """Follow redirects: each address but the first must be admitted here, the answer at the end is read."""
         address, seen = start, {start}
         for redirects in range(self.limits.max_redirects + 1):
-            await admit(address)
+            if redirects:
+                await admit(address)
             async with self._client.ask(address, headers) as answer:
                 if answer.status not in _REDIRECTS:
                     return await read(answer, address, redirects)
@@ -208,9 +208,9 @@ class Fetcher:
         most = self.limits.max_redirects
         raise _lost(f"the site redirects more than {most} times, now to {shown(address)}")
 
-    async def _admit(self, address: Address) -> None:
+    async def _admit(self, address: Address, *, visit: bool = False) -> None:
         if not self._guard.check(address) and self._respect_robots:
-            await self._robots.check(address)
+            await self._robots.check(address, visit=visit)
 
     async def _read_page(
         self, url: str, started: float, answer: "aiohttp.ClientResponse", address: Address, redirects: int
@@ -244,6 +244,7 @@ class Fetcher:
             check_status(answer.status, answer.headers, address, now=self._now)
             return await self._client.read(answer, cut=MAX_BYTES)
 
+        await admit(address)
         return await self._walk(address, admit, read, {})
 
 
