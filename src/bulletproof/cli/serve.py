@@ -47,6 +47,7 @@ def serve(
         ) from error
     # Each worker process reads its settings from the environment.
     os.environ |= {"BULLETPROOF_HOST": settings.host, "BULLETPROOF_PORT": str(settings.port)}
+    _check_app(settings, workers)
     with _counting_together(workers), dashboard_beside(settings, workers) as dashboard_port:
         if dashboard_port is not None:
             os.environ["BULLETPROOF_DASHBOARD_PORT"] = str(dashboard_port)
@@ -90,6 +91,16 @@ def check_binding(settings: Settings) -> None:
             hint="Make one with 'bulletproof keys create NAME', set BULLETPROOF_API_KEYS, or listen on 127.0.0.1.",
         )
     check_free(settings.host, settings.port, "bulletproof serve --port 8001")
+
+
+def _check_app(settings: Settings, workers: int) -> None:
+    """Make the app before anything is said that looks like a start: it tells of every setting that is wrong."""
+    from bulletproof import service
+
+    if workers == 1:
+        _ = service.app  # made once, and kept for the server
+    else:
+        service.create_app(settings.model_copy(update={"otel": False}))  # each worker has its own, and its exporters
 
 
 @contextmanager
