@@ -19,12 +19,7 @@ _HEADERS = {"Accept": "application/json", "X-Requested-With": "bulletproof-dashb
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of the API.
-
-    Args:
-        status: The HTTP status.
-        body: The JSON object.
-    """
+    """An answer of the API: its status and the JSON object."""
 
     status: int
     body: dict[str, Any]
@@ -59,19 +54,15 @@ class ApiClient:
         )
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._client.aclose()
 
     async def get(self, path: str, *, key: str | None = None, params: Mapping[str, Any] | None = None) -> Reply:
-        """Ask for something."""
         return await self._send("GET", path, key, params=params)
 
     async def post(self, path: str, *, key: str | None = None) -> Reply:
-        """Have something done."""
         return await self._send("POST", path, key)
 
     async def delete(self, path: str, *, key: str | None = None) -> Reply:
-        """Have something removed."""
         return await self._send("DELETE", path, key)
 
     async def process(
@@ -83,7 +74,7 @@ class ApiClient:
         return await self._send("POST", "/process", key, files=parts, data=dict(fields or {}), timeout=_UPLOAD_SECONDS)
 
     async def _send(self, method: str, path: str, key: str | None, **options: Any) -> Reply:
-        headers = {**options.pop("headers", {}), **({"Authorization": f"Bearer {key}"} if key else {})}
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             response = await self._client.request(method, path, headers=headers, **options)
         except httpx.TimeoutException as error:

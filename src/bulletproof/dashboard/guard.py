@@ -3,13 +3,11 @@
 Pure ASGI: the framework behind it sees no request that has not been checked.
 """
 
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +20,7 @@ from bulletproof.dashboard.login import login_page, notice_page
 from bulletproof.dashboard.sessions import Session, Sessions
 from bulletproof.errors import AIError, OverloadedError, classify
 from bulletproof.resilience import RateLimit
+from bulletproof.service.peers import is_loopback
 
 COOKIE = "bulletproof_dashboard"
 VISIT = "bulletproof.dashboard"
@@ -41,13 +40,7 @@ _POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a page gets from its guard.
-
-    Args:
-        api: The way to the service.
-        session: Who is looking.
-        root: Path the dashboard is mounted at.
-    """
+    """What a page gets from its guard; ``root`` is the path that the dashboard is mounted at."""
 
     api: ApiClient
     session: Session
@@ -60,12 +53,6 @@ class Guard:
     Where the service wants API keys, a session is needed; it is opened by the login form with one of the keys, which
     the service itself checks. Where it wants none, only this machine is let in, under a name of this machine, so that
     no site can pose as the dashboard by rebinding its own name.
-
-    Args:
-        app: The dashboard itself.
-        api: The way to the service.
-        sessions: Who is logged in.
-        clock: Gives monotonic seconds.
     """
 
     def __init__(
@@ -81,7 +68,6 @@ class Guard:
         self._tries = RateLimit(_TRIES_PER_MINUTE, per=60, max_wait=0, name="logins", clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request or websocket."""
         socket = scope["type"] == "websocket"
         nonce = secrets.token_urlsafe(16)
         answer: Response | None
@@ -125,7 +111,8 @@ class Guard:
         return self._free
 
     def _local_only(self, scope: Scope, headers: Headers, nonce: str) -> Response | None:
-        if any(name in headers for name in _FORWARDING) or not _is_local_peer(scope.get("client")):
+        peer = scope.get("client")
+        if any(name in headers for name in _FORWARDING) or not peer or not is_loopback(str(peer[0])):
             why = "Without API keys the dashboard answers this machine only."
         elif not _is_local_name(headers.get("host", "")):
             why = "Without API keys the dashboard answers under localhost or 127.0.0.1 only."
@@ -256,23 +243,9 @@ def _from_other_site(scope: Scope, headers: Headers) -> bool:
     return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
-def _is_local_peer(client: Any) -> bool:
-    return bool(client) and _is_loopback(str(client[0]))
-
-
 def _is_local_name(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
-
-
-def _is_loopback(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
+    return name.endswith(".localhost") or is_loopback(name)

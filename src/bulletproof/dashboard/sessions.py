@@ -9,12 +9,7 @@ from secrets import token_urlsafe
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """Somebody's way in.
-
-    Args:
-        key: The API key it was opened with; None where the service needs none.
-        alive: False after logging out, or when the time is over.
-    """
+    """Somebody's way in, with the API key it was opened with, if the service wants one, until it is over."""
 
     key: str | None = field(default=None, repr=False)
     alive: bool = True
@@ -23,10 +18,7 @@ class Session:
 class Sessions:
     """Open sessions by token. Only digests of the tokens are kept, and no key leaves the process.
 
-    Args:
-        lifetime: Seconds after which a session ends.
-        most: How many may be open; the oldest ends when there are more.
-        clock: Gives monotonic seconds.
+    One ends after ``lifetime`` seconds, and the oldest when there would be more than ``most``.
 
     Example:
         >>> sessions = Sessions()
@@ -71,7 +63,6 @@ class Sessions:
             self._end(_digest(token))
 
     def close_all(self) -> None:
-        """End all sessions."""
         for digest in list(self._open):
             self._end(digest)
 

@@ -11,20 +11,13 @@ from nicegui.elements.mixins.text_element import TextElement
 
 
 class Tag(TextElement):
-    """An HTML element with a text.
-
-    Args:
-        name: Its name, such as ``h2``.
-        text: Its text.
-        css: Its classes.
-        **attributes: Its attributes; ``_`` stands for ``-``.
-    """
+    """An HTML element with a text; in the names of its attributes ``_`` stands for ``-``."""
 
     def __init__(self, name: str, text: Any = "", *, css: str = "", **attributes: Any) -> None:
         super().__init__(tag=name, text=str(text))
         self.classes(css)
         for attribute, value in attributes.items():
-            self.props[attribute.rstrip("_").replace("_", "-")] = value
+            self.props[attribute.replace("_", "-")] = value
 
     def say(self, text: Any) -> None:
         """Change the text, if it is another one."""
@@ -46,19 +39,10 @@ class Tag(TextElement):
 
 
 class Button(Tag):
-    """A button.
+    """A button, and what is called when it is pressed."""
 
-    Args:
-        text: What it does.
-        action: Called when it is pressed.
-        css: Its classes.
-        label: A longer name for those who cannot see where it stands.
-    """
-
-    def __init__(self, text: str, action: Callable[[], Any], *, css: str = "", label: str | None = None) -> None:
+    def __init__(self, text: str, action: Callable[[], Any], *, css: str) -> None:
         super().__init__("button", text, css=css, type="button")
-        if label:
-            self.props["aria-label"] = label
         self.on("click", action, args=[])
 
     def enable(self, enabled: bool) -> None:
@@ -69,10 +53,7 @@ class Button(Tag):
 class Rows:
     """A list that is changed in place, so that nobody loses the place or the focus when it is refreshed.
 
-    Args:
-        parent: Element the rows stand in.
-        make: Makes the elements of a row; returns what brings them up to date.
-        empty: Said when there are none.
+    ``make`` makes the elements of a row and returns what brings them up to date; ``empty`` is said when there are none.
     """
 
     def __init__(self, parent: Tag, make: Callable[[], Callable[[Any], None]], *, empty: str, tag: str = "li") -> None:

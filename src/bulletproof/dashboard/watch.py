@@ -19,15 +19,7 @@ _KEPT = 50
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What the API answered last.
-
-    Args:
-        health: ``GET /health``.
-        metrics: ``GET /metrics``.
-        runs: ``GET /runs``.
-        kept: ``GET /kept``.
-        at: When.
-    """
+    """What the API answered last to ``GET /health``, ``/metrics``, ``/runs`` and ``/kept``."""
 
     health: Reply
     metrics: Reply
@@ -43,14 +35,7 @@ class Picture:
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at the service now and then, less often while it cannot be reached.
-
-    Args:
-        api: The way to the service.
-        session: Whose key to use.
-        clock: Gives monotonic seconds.
-        now: Gives the present moment.
-    """
+    """Looks at the service now and then, less often while it cannot be reached."""
 
     api: ApiClient
     session: Session

@@ -32,13 +32,12 @@ class BreakersPanel:
         )
 
     def show(self, picture: Picture) -> None:
-        """Show the latest answers."""
         self._rows.show(
             (name, {**row, "name": name}) for name, row in (picture.metrics.body.get("breakers") or {}).items()
         )
 
     def _breaker(self) -> Callable[[Any], None]:
-        current: dict[str, str] = {"name": ""}
+        current = {"name": ""}
         with Tag("div", css="card-head"):
             name, state = Tag("strong"), Tag("span", css="chip")
         meaning, left = Tag("p", css="soft"), Tag("p", css="left")

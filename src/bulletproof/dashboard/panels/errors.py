@@ -34,7 +34,6 @@ class ErrorsPanel:
         self._drill = _Samples(watch)
 
     def show(self, picture: Picture) -> None:
-        """Show the latest answers."""
         metrics, self._now = picture.metrics.body, picture.at
         timeline = metrics.get("timeline") or []
         if timeline != self._shown:

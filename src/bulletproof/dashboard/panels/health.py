@@ -25,7 +25,6 @@ class HealthPanel:
             self._figures = Rows(Tag("dl", css="figures"), pair, empty="", tag="div")
 
     def show(self, picture: Picture) -> None:
-        """Show the latest answers."""
         health, metrics = picture.health.body, picture.metrics.body
         status = str(health.get("status", ""))
         self._status.say(f"{_SIGNS.get(status, '?')} {_WORDS.get(status, 'Unknown')}")

@@ -23,7 +23,6 @@ class KeptPanel:
         self._sure = Sure("sure-drop", "It is never run again, and cannot be brought back.", "Drop the call")
 
     def show(self, picture: Picture) -> None:
-        """Show the latest answers."""
         self._problem.show_reply(picture.kept)
         if picture.kept.ok:
             counts = (picture.kept.body.get("functions") or {}).values()

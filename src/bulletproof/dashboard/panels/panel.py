@@ -34,24 +34,23 @@ class Problem:
     """An error answer: what, its code and service, what to do."""
 
     def __init__(self) -> None:
-        self.box = Tag("div", css="problem", role="group")
-        with self.box:
+        with Tag("div", css="problem", role="group") as self._box:
             self._title = Tag("strong")
             self._code = Tag("code", css="code")
             self._details = Tag("p", css="details")
             self._hint = Tag("p", css="hint")
-        self.box.show(False)
+        self._box.show(False)
 
     def show(self, body: Mapping[str, Any] | None) -> None:
         """Show an error in the form of the API; None hides it."""
-        self.box.show(body is not None)
+        self._box.show(body is not None)
         if body is not None:
             self._title.say(body.get("error") or "Error")
             self._code.say(body.get("code") or "")
             self._details.say(body.get("details") or "")
             hint = body.get("hint")
             self._hint.say(f"What to do: {hint}" if hint else "")
-            self.box.mark_as(str(body.get("error_type") or ""))
+            self._box.mark_as(str(body.get("error_type") or ""))
 
     def show_error(self, error: AIError) -> None:
         """Show why the API could not be asked."""

@@ -20,7 +20,6 @@ class RunsPanel:
             self._rows = Rows(Tag("ul", css="list"), self._run, empty="No files yet.")
 
     def show(self, picture: Picture) -> None:
-        """Show the latest answers."""
         self._now = picture.at
         self._problem.show_reply(picture.runs)
         if picture.runs.ok:

@@ -32,11 +32,12 @@ class UploadPanel:
         self._started: float | None = None
         with panel("Process a file", "upload"):
             Tag("p", "JSON, JSON lines, CSV, TSV or text; may be gzipped.", css="soft")
-            self._field = (
-                ui.input("Field that holds the text (found by itself)").props("outlined dense").classes("input")
-            )
-            self._labels = (
-                ui.input("Labels, separated by commas (needs an LLM)").props("outlined dense").classes("input")
+            self._field, self._labels = (
+                ui.input(asked).props("outlined dense").classes("input")
+                for asked in (
+                    "Field that holds the text (found by itself)",
+                    "Labels, separated by commas (needs an LLM)",
+                )
             )
             self._uploader = (
                 ui.upload(auto_upload=True, on_upload=self._received)
