@@ -9,13 +9,9 @@ STATUSES = ("healthy", "degraded", "critical")
 
 
 class Pair(NamedTuple):
-    """A long window that shows that it matters and a short one that shows that it still goes on.
+    """A long window (hours) that shows that it matters and a short one (hours) that shows that it still goes on.
 
-    Args:
-        long: Hours.
-        short: Hours.
-        burn: How many times faster than allowed the budget must burn in both.
-        status: What that means.
+    ``burn`` says how many times faster than allowed the budget must burn in both.
     """
 
     long: float
@@ -45,12 +41,7 @@ DEGRADED_AT = {"critical": 1, "high": 5}
 
 
 class Share(NamedTuple):
-    """Operations in a window.
-
-    Args:
-        failed: How many failed.
-        total: How many there were.
-    """
+    """Operations in a window: how many failed, of how many."""
 
     failed: int
     total: int
@@ -75,7 +66,6 @@ class Burn(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """In words."""
         return (
             f"{self.service}: {self.failed} of {self.total} operations failed in the last {_span(self.long_hours)}, "
             f"{self.burn_long:.1f} times what the objective allows (and {self.burn_short:.1f} times in the last "
@@ -96,16 +86,8 @@ def judge(
     All measured services together decide whether it is critical; one of several that burns its own budget makes it
     degraded. Services without enough operations to divide by are judged by counts.
 
-    Args:
-        measured: The operations of each service that reports them.
-        counted: Errors of the last five minutes of each service, by severity, validation errors left out.
-        at: The present, on the monotonic clock.
-        objective: Share of operations that have to succeed, in (0, 1).
-        retention_hours: Longer windows than this cannot be looked at.
-
-    Returns:
-        ``status``, ``basis`` (``burn_rate``, ``counts`` or both), ``reasons`` (sentences, the worst first), ``burns``
-        and ``objective``.
+    ``measured`` has the operations of each service that reports them, ``counted`` the errors of each service in the
+    last five minutes by severity, validation errors left out. Returns what ``AIErrorMonitor.explain_health`` does.
     """
     pairs = [pair for pair in PAIRS if pair.long <= retention_hours or pair is PAIRS[0]]
     burns = _burns(measured, pairs, at, 1 - objective)

@@ -40,7 +40,6 @@ class Operations:
 
     @property
     def kept(self) -> bool:
-        """Whether anything is remembered."""
         return bool(self.ok.kept or self.failed.kept or any(self._pending))
 
     def forget(self, start: float, fine: float) -> None:

@@ -45,7 +45,6 @@ class Rows:
         return bool(self.errors or self.operations)
 
     def add_error(self, key: ErrorKey, row: ErrorRow) -> None:
-        """Count errors."""
         known = self.errors.get(key)
         if known is None and len(self.errors) >= _FINE:
             key = key._replace(minute=_hour_of(key.minute), template=OTHER)
@@ -58,7 +57,6 @@ class Rows:
         self.errors[key] = row
 
     def add_operations(self, minute: int, service: str, ok: int, failed: int) -> None:
-        """Count operations."""
         if len(self.operations) >= _FINE and (minute, service) not in self.operations:
             minute = _hour_of(minute)
         known = self.operations.get((minute, service), (0, 0))
@@ -92,11 +90,7 @@ class Rows:
 
     @classmethod
     def from_json(cls, text: str) -> "Rows":
-        """Return what ``to_json`` wrote.
-
-        Raises:
-            ValueError: If it did not write this.
-        """
+        """Return what ``to_json`` wrote; a ``ValueError`` says that it did not write this."""
         rows = cls()
         try:
             data = json.loads(text)

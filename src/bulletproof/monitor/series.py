@@ -34,12 +34,7 @@ class Series:
         self._before = array("q")
 
     def add(self, at: float, count: int) -> None:
-        """Count something.
-
-        Args:
-            at: When, in seconds of a monotonic clock.
-            count: How many.
-        """
+        """Count something that happened at a moment of the monotonic clock, in seconds."""
         last = self._last
         if not last or at >= last[-1]:
             if last and last[-1] // MINUTE == at // MINUTE:

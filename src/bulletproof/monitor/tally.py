@@ -153,7 +153,6 @@ class Problems:
         return len(self._rows)
 
     def find(self, fingerprint: str) -> Problem | None:
-        """Return the row of a fingerprint, if it has one."""
         return self._rows.get(fingerprint)
 
     def of(self, seen: Seen) -> Problem:
@@ -198,7 +197,6 @@ def severity_of(name: str) -> str:
 
 
 def worse(one: str, other: str) -> str:
-    """Return the worse of two severities."""
     return max(one, other, key=SEVERITIES.index)
 
 

@@ -21,15 +21,7 @@ SNOOZE = 15 * MINUTE
 
 
 class Trend(NamedTuple):
-    """More than usual.
-
-    Args:
-        recent: Errors in the last minutes.
-        baseline: Errors to be expected in that time.
-        ratio: The first over the second.
-        minutes: How many minutes these are.
-        new: Whether the error was never seen before.
-    """
+    """More errors in the last minutes than usual: ``ratio`` times ``baseline``, or of a kind never seen before."""
 
     recent: int
     baseline: float
@@ -39,18 +31,11 @@ class Trend(NamedTuple):
 
 
 def trend_of(series: Series, *, at: float, born: float, first: float) -> Trend | None:
-    """Say whether there are more errors than usual.
+    """Say how many more errors there are than usual ``at`` the present; watching began when the monitor was ``born``.
 
-    Args:
-        series: The errors.
-        at: The present, in seconds of the monotonic clock.
-        born: When watching began.
-        first: When the first of these errors was seen.
-
-    Returns:
-        How much more, or None when it may well be chance: fewer than 5, less than twice the usual, or not significant
-        by Anscombe's transformation (Biometrika 35, 1948): 2 √(x + 3/8) of a Poisson count has a variance of one; the
-        variance of the baseline comes on top.
+    It is None when it may well be chance: fewer than 5, less than twice the usual, or not significant by Anscombe's
+    transformation (Biometrika 35, 1948): 2 √(x + 3/8) of a Poisson count has a variance of one; the variance of the
+    baseline comes on top.
 
     Example:
         >>> errors = Series()
