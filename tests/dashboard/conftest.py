@@ -7,6 +7,7 @@ import pytest
 
 from bulletproof.service import create_app
 from bulletproof.settings import Settings
+from support.wire import say, wire  # noqa: F401 -- fixtures
 
 KEY = "a-key-of-the-tests"
 

@@ -48,31 +48,8 @@ async def test_a_service_that_is_away_is_told_as_such() -> None:
     assert 'http-equiv="refresh"' in answer.text
 
 
-async def test_something_else_at_the_address_is_told_as_such(serve_text: str) -> None:
-    answer = await get(create_dashboard_app(serve_text), "/")
+async def test_something_else_at_the_address_is_told_as_such(wire: Any, say: Any) -> None:
+    wire.default = say.http("hello", kind="text/plain")
+    answer = await get(create_dashboard_app(f"http://{wire.host}"), "/")
     assert answer.status_code == 503
     assert "is it our service?" in answer.text
-
-
-@pytest.fixture
-def serve_text() -> Any:
-    """Address of a web server that is not ours."""
-    import http.server
-    import threading
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"hello")
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
