@@ -68,9 +68,7 @@ class AnalyzerChain:
         self._monitor = monitor
         self._clock = clock
         retry = retry if retry is not None else RetryPolicy(max_retry_after=_PATIENCE, clock=clock)
-        gate = (
-            retry.gate if retry.gate is not None else Gate(SERVICE, max_wait=_PATIENCE, clock=clock, sleep=retry.sleep)
-        )
+        gate = retry.gate or Gate(SERVICE, max_wait=_PATIENCE, clock=clock, sleep=retry.sleep)
         self.policy = Policy(
             retry=retry, gate=gate, breaker=self.breaker, timeout=timeout, name="LLM analysis", clock=clock
         )

@@ -74,29 +74,18 @@ class Encoded:
 
     A *unit* is a distinct word, told apart by whether it is negated. Each unit has several grams (itself and its
     character n-grams), each text several units and several pairs. All hashes are 64 bits.
-
-    Args:
-        size: Number of texts.
-        gram_hash: Hash of each gram.
-        gram_unit: Unit that each gram belongs to.
-        unit_id: Unit of each token.
-        unit_text: Text of each token.
-        pair_hash: Hash of each word pair.
-        pair_text: Text of each word pair.
-        scale: Factor of each text, so that long and short texts give scores of one size.
-        dense: Lexicon figures, one row a text, columns as in ``DENSE``.
     """
 
-    size: int
+    size: int  # number of texts
     gram_hash: U64
-    gram_unit: Ints
-    units: int
-    unit_id: Ints
-    unit_text: Ints
+    gram_unit: Ints  # unit that each gram belongs to
+    units: int  # number of units
+    unit_id: Ints  # unit of each token
+    unit_text: Ints  # text of each token
     pair_hash: U64
-    pair_text: Ints
-    scale: Floats
-    dense: Floats
+    pair_text: Ints  # text of each word pair
+    scale: Floats  # factor of each text, so that long and short texts give scores of one size
+    dense: Floats  # lexicon figures, one row a text, columns as in DENSE
 
 
 def mix(hashes: U64, salt: np.uint64) -> U64:
@@ -153,14 +142,7 @@ def _since(mark: npt.NDArray[np.bool_]) -> Ints:
 
 
 def encode(texts: Sequence[str], lexicon: Lexicon) -> Encoded:
-    """Cut a batch of texts into features.
-
-    Args:
-        texts: Any strings; empty ones and lone surrogates are fine.
-        lexicon: Valences of words.
-
-    Returns:
-        The features; every text counts, the empty ones with none.
+    """Cut a batch of texts into features; every text counts, the empty ones with none, and lone surrogates are fine.
 
     Example:
         >>> batch = encode(["Not good at all!"], Lexicon.of({"good": 0.6}))

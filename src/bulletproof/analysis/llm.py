@@ -21,17 +21,11 @@ _languages = cache(LanguageDetector)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Texts that the LLM gave no usable judgement on.
+    """Texts that the LLM gave no usable judgement on, and why."""
 
-    Args:
-        positions: Where they stand in the batch.
-        error: Why.
-        about_the_texts: Whether it is these texts that it cannot cope with, rather than the service failing.
-    """
-
-    positions: tuple[int, ...]
+    positions: tuple[int, ...]  # where they stand in the batch
     error: Exception
-    about_the_texts: bool
+    about_the_texts: bool  # whether it is these texts that it cannot cope with, rather than the service failing
 
 
 @dataclass(slots=True)

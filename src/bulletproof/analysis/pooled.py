@@ -19,15 +19,14 @@ class PooledAnalyzer:
     """Analyses in worker processes once there is enough to do, in a thread until then.
 
     A worker takes about a second to start and then leaves the interpreter of the service to everybody else; for the
-    odd small file that would be a bad bargain.
+    odd small file that would be a bad bargain. When workers die the work goes on in threads too.
 
     Args:
         workers: Number of processes.
-        local: Analyses in this process until the workers are up, and when they die.
     """
 
-    def __init__(self, workers: int, *, local: LocalAnalyzer | None = None) -> None:
-        self._local = local if local is not None else LocalAnalyzer()
+    def __init__(self, workers: int) -> None:
+        self._local = LocalAnalyzer()
         self._pool = WorkerPool(workers, name="analysis", initializer=_warm)
         self._seen = 0
         self._warming: asyncio.Task[bool] | None = None
