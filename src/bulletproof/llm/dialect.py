@@ -1,7 +1,7 @@
 """Which options of a chat completion a server understands: found out by asking, then remembered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bulletproof.errors import classify
@@ -17,17 +17,13 @@ _UNDERSTANDING = (400, 422)  # statuses of "I do not know this option"
 class Dialect:
     """What may be asked of a server, beside model and messages.
 
-    Args:
-        options: Such as ``temperature``; one that the server refuses by name is left out from then on.
-        answer_format: The strongest way to ask for JSON that the server has not refused.
-
     Example:
         >>> Dialect({"temperature": 0}, "json_object").arguments({"type": "object"}, "answer")
         {'temperature': 0, 'response_format': {'type': 'json_object'}}
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict)
-    answer_format: Format = "json_schema"
+    options: Mapping[str, Any]  # one that the server refuses by name is left out from then on
+    answer_format: Format = "json_schema"  # the strongest that the server has not refused
 
     def arguments(self, schema: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
         """Return the arguments for a call; ``schema`` is that of the answer, None for free text."""

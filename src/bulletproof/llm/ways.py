@@ -16,21 +16,13 @@ PROTECTED = "_bulletproof_shield"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to an answer: the client's own, or another one.
+    """A way to an answer: the client's own, or another one."""
 
-    Args:
-        service: Names it in figures and errors.
-        policy: Stands around its calls; None when its client is protected already.
-        client: A client to ask instead; None for the same one.
-        model: A model to ask instead; None for the one that the caller names.
-        told: Whether its client tells a monitor already.
-    """
-
-    service: str
-    policy: Protection | None
-    client: Any = None
-    model: str | None = None
-    told: bool = False
+    service: str  # names it in figures and errors
+    policy: Protection | None  # None when its client is protected already
+    client: Any = None  # to ask instead; None for the same one
+    model: str | None = None  # to ask instead; None for the one that the caller names
+    told: bool = False  # whether its client tells a monitor already
 
 
 @dataclass(frozen=True)
