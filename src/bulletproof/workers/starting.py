@@ -57,9 +57,6 @@ class Aside:
     without ``if __name__ == "__main__"`` would do all its work twice, and one that was typed in has no file to run.
     What runs in our workers never stands there. SIGINT, which Ctrl-C sends to all processes of a terminal, is held back
     in them from the start; what they run first has to ignore it and let it through.
-
-    Args:
-        context: The context, ``spawn`` or ``forkserver``.
     """
 
     def __init__(self, context: Any) -> None:
@@ -70,7 +67,6 @@ class Aside:
         return getattr(self._context, name)
 
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802 -- named by multiprocessing
-        """Make a process."""
         process = _CLASSES[self._context.get_start_method()](*args, **kwargs)
         process.name = _Name(process.name)
         return process
