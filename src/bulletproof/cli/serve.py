@@ -1,11 +1,15 @@
 """``bulletproof serve``: the HTTP service."""
 
+import fcntl
 import ipaddress
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +18,9 @@ from bulletproof.cli.dashboard import dashboard_beside
 from bulletproof.cli.ports import check_free
 from bulletproof.errors import ConfigurationError
 from bulletproof.settings import Settings, load_settings
+
+_FIGURES = "bulletproof-figures-"
+_FRESH_SECONDS = 5.0
 
 
 def serve(
@@ -109,9 +116,30 @@ def _counting_together(workers: int) -> Iterator[None]:
     if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="bulletproof-figures-", ignore_cleanup_errors=True) as folder:
+    _sweep_figures(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_FIGURES, ignore_cleanup_errors=True) as folder:
+        held = os.open(folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)  # until this process ends, however it ends
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        yield
+        try:
+            yield
+        finally:
+            os.close(held)
+
+
+def _sweep_figures(place: Path) -> None:
+    """Remove the figures of services that were killed: folders of this user that no process holds."""
+    for folder in place.glob(f"{_FIGURES}*"):
+        with suppress(OSError):  # gone meanwhile, a link, or somebody else's
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                facts = os.fstat(held)
+                # A folder that was only just made may not be held yet.
+                if facts.st_uid == os.getuid() and time.time() - facts.st_mtime > _FRESH_SECONDS:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(held)
 
 
 def _is_local(host: str) -> bool:
