@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bulletproof.jobs import BatchJobs
+from bulletproof.jobs import BatchJobs, KeptCalls
 from bulletproof.jobs.executor import Executor, Handler
 from bulletproof.jobs.lease import leases_of
 from bulletproof.jobs.system import JobTables
@@ -20,8 +20,10 @@ from bulletproof.pipeline import AIProcessingPipeline, ProcessingItem
 from bulletproof.resilience import RetryPolicy
 from bulletproof.settings import Settings
 from bulletproof.store import Batch, BatchStore, ResultStore
+from bulletproof.store.access import StoreAccess
 from bulletproof.store.address import Address, parse_address
 from support import batch_process
+from support.kept_calls import Service, Wall
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -179,3 +181,43 @@ def make_batch() -> Callable[..., Batch]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def service(wall: Wall) -> Service:
+    return Service(wall)
+
+
+@pytest.fixture
+async def kept_of(place: Address, wall: Wall) -> AsyncIterator[Callable[..., KeptCalls]]:
+    """Make what keeps calls in the place, as another process would."""
+    made: list[KeptCalls] = []
+
+    def make(**options: Any) -> KeptCalls:
+        given = {"now": wall, "sleep": wall.forward, "rng": lambda: 0.0} | options
+        made.append(KeptCalls(StoreAccess(place), **given))
+        return made[-1]
+
+    yield make
+    for kept in made:
+        await kept.aclose()
+        await kept.store.access.aclose()
+
+
+@pytest.fixture
+def kept(kept_of: Callable[..., KeptCalls]) -> KeptCalls:
+    return kept_of()
+
+
+@pytest.fixture
+async def alone(tmp_path: Path, wall: Wall) -> AsyncIterator[KeptCalls]:
+    """For what has nothing to do with the kind of database."""
+    kept = KeptCalls(StoreAccess(parse_address(None, tmp_path)), now=wall, sleep=wall.forward, rng=lambda: 0.0)
+    yield kept
+    await kept.aclose()
+    await kept.store.access.aclose()

@@ -1,5 +1,6 @@
 """Registries with models in them that behave, and models that do not."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
+from support.registries import WHAT
 from support.wire import say, wire
 
 __all__ = ["say", "wire"]
@@ -45,3 +47,26 @@ def add(registry: ModelRegistry) -> Add:
 def add_to() -> Add:
     """Add a model to any registry; see ``add_model``."""
     return add_model
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A real model: the bundled one."""
+    bundled = ModelRegistry(tmp_path / "none")
+    path = tmp_path / "some model.onnx"
+    shutil.copy(bundled.folder_of(bundled.manifest("iris", "v1.0")) / "model.onnx", path)
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> ModelRegistry:
+    """A registry without the models of the package."""
+    return ModelRegistry(tmp_path / "models", bundled=False)
+
+
+@pytest.fixture
+def churn(own: ModelRegistry, model_file: Path) -> ModelRegistry:
+    """One with two versions of a model."""
+    own.add("churn", "v1.0", model_file, **WHAT)
+    own.add("churn", "v1.1", model_file, **WHAT)
+    return own
