@@ -46,12 +46,6 @@ class StoreAccess:
     Whatever is run has to bear being run again: a connection may break after the work was done and before that was
     known. It may be used on several event loops; each has connections of its own.
 
-    Args:
-        address: The database.
-        retry: Which operations are tried again, and when.
-        breaker: Stops asking a database that keeps failing.
-        operation_seconds: Seconds for one try of one operation.
-
     Attributes:
         around: Does each try of an operation; for faults that are put there on purpose.
     """
@@ -74,14 +68,7 @@ class StoreAccess:
         self._databases: dict[asyncio.AbstractEventLoop, Database] = {}
 
     async def open(self) -> bool:
-        """Make the tables unless it is known that they are there.
-
-        Returns:
-            Whether there was anything to do.
-
-        Raises:
-            StoreError: It cannot be done; it may be tried again.
-        """
+        """Make the tables unless it is known that they are there; return whether there was anything to do."""
         if self._database().ready:
             return False
         database, look = self._database(), self._operation_seconds
@@ -95,14 +82,7 @@ class StoreAccess:
         return True
 
     async def read(self, doing: str, work: Work[T]) -> T:
-        """Run work that only reads.
-
-        Args:
-            doing: What it is, for messages, such as ``read results from``.
-            work: The work.
-
-        Returns:
-            What it returned.
+        """Return what work that only reads returns; ``doing`` is for messages, such as ``read results from``.
 
         Raises:
             StoreError: It cannot be done.
@@ -143,11 +123,7 @@ class StoreAccess:
         return await self.write(doing, work)
 
     async def ping(self) -> None:
-        """Reach the database once, quickly, whatever the breaker thinks.
-
-        Raises:
-            StoreError: It cannot be reached.
-        """
+        """Reach the database once, quickly, whatever the breaker thinks."""
         database = self._database()
         # For SQLite a statement that has to look into the file.
         statement = sa.text("SELECT 1" if self.address.kind == "postgresql" else "SELECT count(*) FROM sqlite_schema")

@@ -35,11 +35,7 @@ class MadeParts:
     async def keep(self, connection: AsyncConnection, batch: int, items: Sequence[ItemRow], made: Packed) -> None:
         """Keep or remove what belongs to items that were just saved; of those whose row stayed another, nothing.
 
-        Args:
-            connection: In the transaction that saved them.
-            batch: Number of their batch.
-            items: The items; empty ``made`` says that what is kept may go.
-            made: What ``packed`` returned for them.
+        It belongs into the transaction that saved them; an item whose ``made`` is empty says that what is kept may go.
         """
         touched = [item for item in items if item.made is not None]
         for start in range(0, len(touched), _ROWS):
@@ -59,7 +55,6 @@ class MadeParts:
             await self._put(connection, [(batch, at, *made[at]) for at in sorted(ours & made.keys())])
 
     async def load(self, connection: AsyncConnection, batch: int, first: int, last: int) -> dict[int, dict[str, Any]]:
-        """Return what is kept of the items at these positions."""
         c = batch_made.c
         query = sa.select(c.position, c.data).where(c.batch == batch, c.position.between(first, last))
         found, size = {}, 0

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulletproof.errors import InputValidationError
-from bulletproof.store.access import StoreAccess, Work
+from bulletproof.store.access import StoreAccess
 from bulletproof.store.batch_records import ItemRow, host_of, to_row, url_key
 from bulletproof.store.bulk import BulkInsert, insert_into
 from bulletproof.store.tables import ABANDONED, CREATING, batch_items, batches
@@ -53,7 +53,7 @@ class BatchMaker:
         digest = blake2b(orjson.dumps(options, option=orjson.OPT_SORT_KEYS), digest_size=16)
         earlier = None
         if key_of_owner is not None:
-            earlier = await self._access.read("read a batch from", _made_with(key_of_owner))
+            earlier = await self._access.read("read a batch from", lambda c: _made_with(c, key_of_owner))
         if earlier is not None:
             async for part in _parts(urls):
                 _digest(digest, part)
@@ -107,7 +107,7 @@ class BatchMaker:
                 async with connection.begin_nested():
                     await connection.execute(change.values(values | {"status": "queued"}))
             except sa.exc.IntegrityError:
-                earlier = await _made_with(key_of_owner or "")(connection)
+                earlier = await _made_with(connection, key_of_owner or "")
                 if earlier is None:
                     raise
                 await connection.execute(sa.update(batches).where(mine).values(status=ABANDONED))  # for the sweep
@@ -117,15 +117,11 @@ class BatchMaker:
         return await self._access.write("complete a batch in", work)
 
 
-def _made_with(key_of_owner: str) -> Work[tuple[str, str] | None]:
+async def _made_with(connection: AsyncConnection, key_of_owner: str) -> tuple[str, str] | None:
     """Find id and fingerprint of the batch that was made with a key."""
     query = sa.select(batches.c.batch_id, batches.c.fingerprint).where(batches.c.key_of_owner == key_of_owner)
-
-    async def work(connection: AsyncConnection) -> tuple[str, str] | None:
-        row = (await connection.execute(query)).first()
-        return None if row is None else (row[0], row[1])
-
-    return work
+    row = (await connection.execute(query)).first()
+    return None if row is None else (row[0], row[1])
 
 
 def _same(earlier: tuple[str, str], fingerprint: str) -> str:

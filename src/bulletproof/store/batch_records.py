@@ -188,7 +188,6 @@ def to_row(batch: int, item: ItemRow, now: float) -> tuple[Any, ...]:
 
 
 def from_row(row: Mapping[Any, Any]) -> ItemRow:
-    """Return the item in a row of the table."""
     values = dict(row)
     return ItemRow(
         _key=bytes(values.pop("url_key")),

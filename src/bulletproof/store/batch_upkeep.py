@@ -158,5 +158,4 @@ class BatchUpkeep:
 
 
 def unknown(batch_id: str) -> NotFoundError:
-    """Return the error that there is no such batch."""
     return NotFoundError(f"there is no batch {batch_id!r:.80}")

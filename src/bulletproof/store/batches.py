@@ -327,13 +327,12 @@ class BatchStore(BatchUpkeep):
             InputValidationError: It cannot become that from what it is (``conflict``).
         """
         before = [old for old, allowed in records.NEXT.items() if status in allowed]
-        values: dict[str, Any] = {"status": status}
 
         async def work(connection: AsyncConnection) -> None:
             now = self._now()
             change = sa.update(batches).where(batches.c.batch_id == batch_id, batches.c.status.in_(before))
             finished = now if status in FINISHED else None
-            done = await connection.execute(change.values(values | {"updated_at": now, "finished_at": finished}))
+            done = await connection.execute(change.values(status=status, updated_at=now, finished_at=finished))
             if done.rowcount:
                 return
             found = await self._find(connection, batch_id)

@@ -25,10 +25,7 @@ _RECYCLE_SECONDS = 1800
 class Database:
     """The pool of connections to a database; made anew for each event loop.
 
-    Args:
-        address: Where it is.
-        connect_seconds: Seconds that connecting may take.
-        operation_seconds: Seconds that one operation may take; a part of it may be spent waiting for a connection.
+    A part of the seconds that one operation may take may be spent waiting for a connection.
 
     Attributes:
         ready: Whether the tables are known to be there.
@@ -60,7 +57,6 @@ class Database:
             yield connection
 
     async def aclose(self) -> None:
-        """Close all connections."""
         await self.engine.dispose()
 
     def forget(self) -> None:

@@ -17,16 +17,10 @@ _SCHEMA_HINT = "Give the user of the database the right to create tables, or hav
 
 
 def explain(error: Exception, address: Address, doing: str) -> AIError:
-    """Say what went wrong while using the database.
+    """Return the error to raise ``from`` one of ``doing`` something, such as ``store results in``, the database.
 
-    Args:
-        error: What was raised.
-        address: The database.
-        doing: What was tried, such as ``store results in``.
-
-    Returns:
-        The error to raise ``from`` the given one: that itself when it is of ours already, an ``InputValidationError``
-        when the caller's data was at fault, otherwise a ``StoreError``.
+    It is the given one when that is of ours already, an ``InputValidationError`` when the caller's data was at fault,
+    otherwise a ``StoreError``.
     """
     if isinstance(error, CircuitOpenError):
         return _refused(error, address, doing)

@@ -22,14 +22,9 @@ _log = logging.getLogger("bulletproof.store")
 
 
 async def migrate(database: Database, *, look_seconds: float) -> None:
-    """Make the tables, or change them into those of this version.
+    """Make the tables, or change them into those of this version, unless the file is damaged or a newer one made them.
 
-    Args:
-        database: Where.
-        look_seconds: Seconds for finding out whether there is anything to do; doing it may take longer.
-
-    Raises:
-        StoreError: The file is damaged, or a newer version of bulletproof made the tables.
+    It may take ``look_seconds`` to find out whether there is anything to do; doing it may take longer.
     """
     async with timeout(look_seconds):
         if database.address.path is not None:

@@ -24,7 +24,6 @@ class PageMemory:
     async def remember(
         self, connection: AsyncConnection, owner: str | None, items: Sequence[ItemRow], now: float
     ) -> None:
-        """Keep what came of items."""
         kept = [(item.url, item.result) for item in items if item.status == "success" and item.result]
         known = {
             url_key(clean(url), owner): orjson.dumps(clean(result), default=str).decode()
@@ -36,7 +35,6 @@ class PageMemory:
     async def recall(
         self, connection: AsyncConnection, owner: str | None, urls: Iterable[str]
     ) -> dict[str, dict[str, Any]]:
-        """Return the results by URL."""
         keys = {url_key(clean(url), owner): url for url in urls}
         query = sa.select(pages.c.url_key, pages.c.result).where(pages.c.url_key.in_(list(keys)))
         return {keys[bytes(row[0])]: orjson.loads(row[1]) for row in await connection.execute(query)}

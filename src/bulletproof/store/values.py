@@ -20,11 +20,7 @@ def is_id(processing_id: object) -> bool:
 
 
 def checked_limit(limit: int) -> int:
-    """Return the limit of a page.
-
-    Raises:
-        InputValidationError: It is below 1.
-    """
+    """Return the limit of a page; refuse one below 1."""
     if not isinstance(limit, int) or limit < 1:
         raise InputValidationError(f"limit must be a whole number of at least 1, not {limit!r:.40}")
     return min(limit, MAX_ROW)
@@ -51,11 +47,7 @@ def clean(value: Any) -> Any:
 
 
 def check_rows(results: Sequence[ResultRow], rejections: Sequence[RejectionRow]) -> None:
-    """Refuse rows that cannot be stored as they are.
-
-    Raises:
-        InputValidationError: Names the row.
-    """
+    """Refuse rows that cannot be stored as they are, and name the first."""
     # In one piece, which is many times faster than row by row.
     texts = "".join([row.text for row in results])
     labels = "".join([row.label for row in results if row.label is not None])
