@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bulletproof.cli.main import app
+from bulletproof.cli.stress import Outcome, _expected, _show
 from bulletproof.cli.stress_cases import StressCase, stress_cases
 
 SEED = {
@@ -36,6 +37,22 @@ def test_the_six_everyday_files_and_forty_more_are_sent() -> None:
     assert {case.name for case in cases} >= SEED
     assert sum(case.path == "/process" for case in cases) >= 46
     assert len(cases[1].make()) >= 10_000_000
+
+
+def test_the_table_can_be_read_in_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    codes = [(case, f"{case.status[0]} {case.codes[0] if case.codes else ''}".strip()) for case in stress_cases()]
+    _show([Outcome(case.name, case.why, _expected(case), code, 1.0, "") for case, code in codes])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith("ok")]
+    assert len(rows) == len(codes)
+    for row, (case, code) in zip(rows, codes, strict=True):
+        assert code in row
+        assert case.name in row or case.name not in SEED
+    assert len(lines) < 2 * len(codes)
 
 
 @pytest.fixture

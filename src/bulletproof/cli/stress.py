@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CASE_SECONDS = 120.0
 _SLOW_SECONDS = 2.0
 _SLOW_BYTES = 2**20  # what is larger may take longer
+_WIDE = 120  # characters of a terminal from which on all columns fit
 
 # Errors of the client and answers to a wrong key: the same would come sixty times more.
 _HOPELESS = ("Connect", "UnsupportedProtocol", "401", "403")
@@ -174,16 +175,24 @@ def _short(name: str) -> str:
 
 
 def _show(outcomes: list[Outcome]) -> None:
+    console = Console()
+    wide = console.width >= _WIDE
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "Sent", "What is nasty", "Expected", "Got", "Seconds"):
-        table.add_column(name, overflow="fold", justify="right" if name == "Seconds" else "left", min_width=7)
+    table.add_column("", no_wrap=True)
+    table.add_column("Sent", no_wrap=True, overflow="ellipsis", max_width=None if wide else 24)
+    table.add_column("What is nasty")
+    # What is as expected says so; of a surprise both are told below.
+    if wide:
+        table.add_column("Expected")
+    table.add_column("Got", no_wrap=True)
+    table.add_column("Seconds", justify="right", no_wrap=True)
     worst: list[str] = []
     for item in outcomes:
         mark = Text("surprise", style="red") if item.surprise else Text("ok", style="green")
-        table.add_row(mark, Text(item.name), Text(item.why), item.expected, Text(item.got), f"{item.seconds:.2f}")
+        expected = (item.expected,) if wide else ()
+        table.add_row(mark, Text(item.name), Text(item.why), *expected, Text(item.got), f"{item.seconds:.2f}")
         if item.surprise:
-            worst.append(f"{item.name} ({item.why}): {item.surprise}")
-    console = Console()
+            worst.append(f"{item.name} ({item.why}): {item.surprise}; expected {item.expected}")
     console.print(table)
     for line in worst:
         console.print(Text(line, style="red"))
