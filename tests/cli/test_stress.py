@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bulletproof.cli.main import app
-from bulletproof.cli.stress import Outcome, _expected, _show
+from bulletproof.cli.stress import Outcome, _expected, _short, _show
 from bulletproof.cli.stress_cases import StressCase, stress_cases
 
 SEED = {
@@ -44,7 +44,7 @@ def test_the_table_can_be_read_in_eighty_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     codes = [(case, f"{case.status[0]} {case.codes[0] if case.codes else ''}".strip()) for case in stress_cases()]
-    _show([Outcome(case.name, case.why, _expected(case), code, 1.0, "") for case, code in codes])
+    _show([Outcome(_short(case.name), case.why, _expected(case), code, 1.0, "") for case, code in codes])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     rows = [line for line in lines if line.startswith("ok")]
