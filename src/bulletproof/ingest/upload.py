@@ -74,7 +74,11 @@ class ParsedFile:
                 chars += len(row.text)
             else:
                 rejections.append(row)
-                self._reject(row)
+                self.rejected += 1
+                if len(self._reasons) < 3:
+                    self._reasons.append(f"row {row.row}: {row.details}")
+                if self.rejected == self.received == _HOPELESS_ROWS:
+                    raise self._too_many("first ")
             if len(records) + len(rejections) >= size or chars >= MIB:
                 self._notes.check_count(self.received)
                 yield Chunk(records, rejections)
@@ -83,13 +87,6 @@ class ParsedFile:
             yield Chunk(records, rejections)
         if self.rejected > self.received * self._limits.max_rejected_share:
             raise self._too_many("")
-
-    def _reject(self, rejection: Rejection) -> None:
-        self.rejected += 1
-        if len(self._reasons) < 3:
-            self._reasons.append(f"row {rejection.row}: {rejection.details}")
-        if self.rejected == self.received == _HOPELESS_ROWS:
-            raise self._too_many("first ")
 
     def _too_many(self, which: str) -> InvalidFileError:
         return InvalidFileError(
