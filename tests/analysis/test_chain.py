@@ -188,15 +188,6 @@ async def test_falling_back_can_be_forbidden(wire: Any, say: Any, chain_for: Any
     assert len(told.errors) == 4
 
 
-async def test_a_text_the_llm_cannot_cope_with_is_an_error_too_when_falling_back_is_forbidden(
-    wire: Any, say: Any, chain_for: Any
-) -> None:
-    wire.default = say.chat(None, refusal="no")
-    with pytest.raises(InputValidationError) as caught:
-        await chain_for(allow_fallback=False).analyze(TEXTS)
-    assert caught.value.code == "content_filtered"
-
-
 async def test_killing_the_server_in_the_middle_degrades_and_its_return_recovers(
     wire: Any, obliging: Any, chain_for: Any, told: Told
 ) -> None:

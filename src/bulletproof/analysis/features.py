@@ -96,13 +96,10 @@ def mix(hashes: U64, salt: np.uint64) -> U64:
     return h ^ (h >> np.uint64(31))
 
 
-def _codepoints(text: str) -> npt.NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
 def _hash_words(words: Sequence[str]) -> tuple[U64, U64, Ints, Ints]:
     """Polynomial hash of each word, the prefix sums and where each word starts and ends in them."""
-    points = _codepoints("".join(f"\x02{word}\x03" for word in words)).astype(np.uint64)
+    marked = "".join(f"\x02{word}\x03" for word in words).encode("utf-32-le", "surrogatepass")
+    points = np.frombuffer(marked, dtype="<u4").astype(np.uint64)
     ends = np.cumsum(np.fromiter((len(word) + 2 for word in words), dtype=np.int64, count=len(words)))
     starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]]) if len(words) else ends
     size = len(points)
