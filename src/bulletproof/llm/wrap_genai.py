@@ -67,7 +67,9 @@ def _calls(methods: _Methods, way: Way) -> _Methods:
     service = way.service
 
     def fit(http_method: str, path: str, request_dict: Any, http_options: Any = None) -> tuple[Any, ...]:
-        return http_method, _path(path, way.model), dict(request_dict), _options(http_options)
+        if way.model is not None:
+            path = _MODEL.sub(f"models/{way.model.removeprefix('models/')}", path)
+        return http_method, path, dict(request_dict), _options(http_options)
 
     def request(*args: Any, **kwargs: Any) -> Any:
         with _decoding(service):
@@ -96,10 +98,6 @@ def _calls(methods: _Methods, way: Way) -> _Methods:
         "async_request": async_request,
         "async_request_streamed": async_request_streamed,
     }
-
-
-def _path(path: str, model: str | None) -> str:
-    return path if model is None else _MODEL.sub(f"models/{model.removeprefix('models/')}", path)
 
 
 def _checked(response: Any, service: str) -> Any:
