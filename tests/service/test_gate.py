@@ -267,3 +267,27 @@ async def test_a_slash_at_the_end_leads_nowhere_and_the_hint_names_the_path_with
     response = await client.request(method, path, content=b"x" * 3 * 2**20 if method == "POST" else None)
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert response.json()["hint"].endswith(f": {path[:-1]}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("GET", "/batches/x/items?stauts=failed", "status, code, after, limit"),
+        ("GET", "/errors?limit=3&type=model_error", "limit, service, error_type"),
+        ("POST", "/batches/x/retry?codes=timeout", "code"),
+    ],
+)
+async def test_a_query_parameter_that_a_route_does_not_know_is_named_with_those_it_knows(
+    client: httpx.AsyncClient, method: str, path: str, known: str
+) -> None:
+    response = await client.request(method, path)
+    body = response.json()
+    assert (response.status_code, body["code"], body["error_type"]) == (422, "invalid_input", "validation_error")
+    assert repr(path.rpartition("=")[0].rpartition("&")[2].rpartition("?")[2]) in body["details"]
+    assert body["hint"].endswith(f": {known}.")
+
+
+async def test_what_probes_and_proxies_add_to_an_address_without_parameters_does_no_harm(
+    client: httpx.AsyncClient,
+) -> None:
+    assert (await client.get("/health/live?_=1764015000")).status_code == 200

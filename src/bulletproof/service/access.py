@@ -16,6 +16,22 @@ def services_of(request: Request) -> "Services":
     return cast("Services", request.app.state.services)
 
 
+async def known_query(request: Request) -> None:
+    """Refuse a parameter that the route does not know: of a misspelt filter nobody would see that it does nothing.
+
+    A route that has none takes any, which probes and proxies add to be sure that nothing answers from memory.
+
+    Raises:
+        InputValidationError: There is one.
+    """
+    if not request.query_params:
+        return
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    unknown = next((name for name in request.query_params if name not in known), None)
+    if known and unknown is not None:
+        raise InputValidationError(f"unknown query parameter {unknown!r:.80}", hint=f"Known here: {', '.join(known)}.")
+
+
 def form_problem(request: Request) -> InputValidationError | None:
     """Return what is wrong with a multipart form that was cut off, None when it is whole.
 

@@ -9,7 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -26,7 +26,7 @@ from bulletproof.monitor import AIErrorMonitor
 from bulletproof.processor import AIDataProcessor, FileReport, default_analyzer, door_workers, error_answer
 from bulletproof.resilience.shared import SharedState
 from bulletproof.service import batches, docs, health, inference, kept, operate, predict, process, results
-from bulletproof.service.access import form_problem
+from bulletproof.service.access import form_problem, known_query
 from bulletproof.service.callers import LOCAL, Callers
 from bulletproof.service.doors import Doors
 from bulletproof.service.exposition import published, refresh
@@ -187,6 +187,7 @@ def create_app(
         # An upload must not be sent twice, and a redirect has no form that a program could read.
         redirect_slashes=False,
         responses=docs.ERRORS,
+        dependencies=[Depends(known_query)],
         # FastAPI's own instruments would tell the same a second time, and look for a taker at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
