@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -97,13 +96,3 @@ def _quietly(app: ASGIApp) -> ASGIApp:
         await app({**scope, "bulletproof.quiet": True}, receive, send)
 
     return call
-
-
-def segment(text: str) -> str:
-    """Return a text as one segment of a path.
-
-    Example:
-        >>> segment("llm/eu")
-        'llm%2Feu'
-    """
-    return quote(text, safe="")

@@ -24,7 +24,6 @@ _SHADES = {None: "Colours: auto", True: "Colours: dark", False: "Colours: light"
 
 @ui.page("/")
 def dashboard(request: Request) -> None:
-    """Build the page for one visitor."""
     visit: Visit = request.scope[VISIT]
     ui.add_head_html(f"<style>{_STYLE}</style>")
     _Page(visit)

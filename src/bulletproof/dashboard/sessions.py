@@ -39,7 +39,6 @@ class Sessions:
         self._open: dict[bytes, tuple[Session, float]] = {}
 
     def open(self, key: str) -> str:
-        """Open a session; returns its token."""
         while len(self._open) >= self._most:
             self._end(next(iter(self._open)))
         token = token_urlsafe(32)

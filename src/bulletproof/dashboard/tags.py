@@ -34,7 +34,6 @@ class Tag(TextElement):
             self.props.set_optional(name, value)
 
     def show(self, shown: bool) -> None:
-        """Show or hide it."""
         self.attribute("hidden", None if shown else "")
 
 
@@ -46,7 +45,6 @@ class Button(Tag):
         self.on("click", action, args=[])
 
     def enable(self, enabled: bool) -> None:
-        """Let it be pressed, or not."""
         self.attribute("disabled", None if enabled else "")
 
 

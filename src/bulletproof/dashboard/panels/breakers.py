@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
-from bulletproof.dashboard.client import segment
 from bulletproof.dashboard.panels.panel import Operator, Sure, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
@@ -74,5 +74,5 @@ class BreakersPanel:
     async def _do(self, name: str, action: str, done: str) -> None:
         api, key = self._watch.api, self._watch.session.key
         await self._operator.do(
-            name, lambda: api.post(f"/breakers/{segment(name)}/{action}", key=key), f"{name}: {done}."
+            name, lambda: api.post(f"/breakers/{quote(name, safe='')}/{action}", key=key), f"{name}: {done}."
         )

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 
-from bulletproof.dashboard.client import segment
 from bulletproof.dashboard.panels.panel import Problem, pair, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
@@ -122,7 +122,7 @@ class _Samples:
         self._dialog.open()
         try:
             reply = await self._watch.api.get(
-                f"/errors/{segment(fingerprint)}", key=self._watch.session.key, params={"samples": _SAMPLES}
+                f"/errors/{quote(fingerprint, safe='')}", key=self._watch.session.key, params={"samples": _SAMPLES}
             )
         except AIError as error:
             self._problem.show_error(error)

@@ -8,8 +8,7 @@ from bulletproof.dashboard.tags import Rows, Tag
 from bulletproof.dashboard.watch import Picture
 from bulletproof.dashboard.wording import number, seconds, share
 
-_WORDS = {"healthy": "Healthy", "degraded": "Degraded", "critical": "Critical"}
-_SIGNS = {"healthy": "✓", "degraded": "!", "critical": "✕"}
+_SHOWN = {"healthy": "✓ Healthy", "degraded": "! Degraded", "critical": "✕ Critical"}
 
 
 class HealthPanel:
@@ -20,14 +19,14 @@ class HealthPanel:
             with Tag("div", css="verdict"):
                 self._status = Tag("p", "…", css="status", role="status", aria_live="polite")
                 self._about = Tag("p", css="soft")
-            self._reasons = Rows(Tag("ul", css="reasons"), self._reason, empty="Nothing to worry about.")
+            self._reasons = Rows(Tag("ul", css="reasons"), lambda: Tag("span").say, empty="Nothing to worry about.")
             self._components = Rows(Tag("ul", css="components"), self._component, empty="No details for this key.")
             self._figures = Rows(Tag("dl", css="figures"), pair, empty="", tag="div")
 
     def show(self, picture: Picture) -> None:
         health, metrics = picture.health.body, picture.metrics.body
         status = str(health.get("status", ""))
-        self._status.say(f"{_SIGNS.get(status, '?')} {_WORDS.get(status, 'Unknown')}")
+        self._status.say(_SHOWN.get(status, "? Unknown"))
         self._status.mark_as(status)
         facts = [f"version {health['version']}"] if "version" in health else []
         if "uptime_s" in health:
@@ -37,10 +36,6 @@ class HealthPanel:
         components = health.get("components")
         self._components.show((name, {**found, "label": name}) for name, found in (components or {}).items())
         self._figures.show(_figures(metrics))
-
-    @staticmethod
-    def _reason() -> Callable[[Any], None]:
-        return Tag("span").say
 
     @staticmethod
     def _component() -> Callable[[Any], None]:

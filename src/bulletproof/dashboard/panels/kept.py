@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
-from bulletproof.dashboard.client import segment
 from bulletproof.dashboard.panels.panel import Operator, Problem, Sure, panel
 from bulletproof.dashboard.tags import Button, Rows, Tag
 from bulletproof.dashboard.watch import Picture, Watch
@@ -56,11 +56,11 @@ class KeptPanel:
         return update
 
     async def _retry(self, kept_id: str) -> None:
-        api, path, key = self._watch.api, f"/kept/{segment(kept_id)}/retry", self._watch.session.key
+        api, path, key = self._watch.api, f"/kept/{quote(kept_id, safe='')}/retry", self._watch.session.key
         done = f"{kept_id} is run next, as soon as a process that knows its function looks."
         await self._operator.do(kept_id, lambda: api.post(path, key=key), done)
 
     async def _drop(self, kept_id: str, name: str) -> None:
-        api, path, key = self._watch.api, f"/kept/{segment(kept_id)}", self._watch.session.key
+        api, path, key = self._watch.api, f"/kept/{quote(kept_id, safe='')}", self._watch.session.key
         if await self._sure.ask(f"Drop this call of {name}?"):
             await self._operator.do(kept_id, lambda: api.delete(path, key=key), f"{kept_id} was dropped.")

@@ -74,7 +74,6 @@ class Sure:
                 Button("Cancel", lambda: self._dialog.submit(False), css="plain")
 
     async def ask(self, question: str) -> bool:
-        """Ask; True when it is to be done."""
         self._question.say(question)
         return bool(await self._dialog)
 
