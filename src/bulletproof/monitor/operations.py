@@ -19,7 +19,6 @@ class Operations:
         self._at = 0.0
 
     def observe(self, at: float, ok: bool, duration: float | None) -> None:
-        """Count one operation; ``duration`` in seconds."""
         self._at = at
         pending = self._pending
         pending[0 if ok else 1] += 1

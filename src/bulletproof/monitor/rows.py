@@ -83,7 +83,6 @@ class Rows:
         return more
 
     def to_json(self) -> str:
-        """Return all of it as JSON."""
         errors = [[*key, *row] for key, row in self.errors.items()]
         operations = [[*key, *row] for key, row in self.operations.items()]
         return json.dumps({"version": _VERSION, "errors": errors, "operations": operations}, ensure_ascii=False)
