@@ -166,21 +166,19 @@ class BatchStore(BatchUpkeep):
             query = query.where(batches.c.status == status)
         return [Batch(**row._asdict()) for row in await self.access.rows("read batches from", query)]
 
-    async def chunk_items(self, batch_id: str, chunk: int, *, pending_only: bool = True) -> list[ItemRow]:
-        """Return the items of a chunk, by position.
+    async def chunk_items(self, batch_id: str, chunk: int) -> list[ItemRow]:
+        """Return the items of a chunk that are not terminal, by position.
 
         Args:
             batch_id: The batch.
             chunk: Number of the chunk, from 0.
-            pending_only: Whether those that are terminal are left out.
         """
 
         async def work(connection: AsyncConnection) -> list[ItemRow]:
             found = await self._find(connection, batch_id)
             first = chunk * found.chunk_size
             here = batch_items.c.position
-            query = _ITEM.where(batch_items.c.batch == found.id, here >= first, here < first + found.chunk_size)
-            query = query.where(_OPEN) if pending_only else query
+            query = _ITEM.where(batch_items.c.batch == found.id, here >= first, here < first + found.chunk_size, _OPEN)
             return [records.from_row(row) for row in (await connection.execute(query.order_by(here))).mappings()]
 
         return await self.access.read("read items from", work)
