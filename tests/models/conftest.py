@@ -1,7 +1,7 @@
 """Registries with models in them that behave, and models that do not."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ import pytest
 
 from bulletproof.models.manifest import Feature, InputSchema, Limits, Manifest, OutputSchema
 from bulletproof.models.registry import ModelRegistry
+from bulletproof.models.server import ModelServer
+from bulletproof.monitor import AIErrorMonitor
+from support.model_parts import Loaded
+from support.model_shelf import Shelf
 from support.registries import WHAT
 from support.wire import say, wire
 
@@ -70,3 +74,27 @@ def churn(own: ModelRegistry, model_file: Path) -> ModelRegistry:
     own.add("churn", "v1.0", model_file, **WHAT)
     own.add("churn", "v1.1", model_file, **WHAT)
     return own
+
+
+@pytest.fixture
+async def serve(registry: ModelRegistry) -> AsyncIterator[Callable[..., ModelServer]]:
+    servers: list[ModelServer] = []
+
+    def make(run: Callable[..., Any] | None = None, **more: Any) -> ModelServer:
+        loaded: Any = Loaded(run) if run is not None else None
+        servers.append(ModelServer(registry, loaded=loaded, monitor=AIErrorMonitor(), **more))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        await server.aclose()
+
+
+@pytest.fixture
+def server(serve: Callable[..., ModelServer]) -> ModelServer:
+    return serve()
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()

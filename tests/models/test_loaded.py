@@ -2,98 +2,21 @@
 
 import asyncio
 import gc
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bulletproof.errors import (
     ModelLoadError,
     NotFoundError,
     OverloadedError,
 )
-from bulletproof.models import Feature, InputSchema, LoadedModels, Manifest, ModelRegistry, OutputSchema, open_runner
+from bulletproof.models import LoadedModels, Manifest
 from bulletproof.models.loaded import LOADING
-from bulletproof.models.predictor import Outputs
 from bulletproof.resilience import BreakerRegistry, CircuitState, deadline
-
-FOLDER = Path("models")
-
-
-def manifest_of(name: str, version: str = "v1.0", description: str = "") -> Manifest:
-    return Manifest(
-        name=name, version=version, type="onnx", file="model.onnx", sha256="0" * 64,
-        input=InputSchema(features=(Feature(name="x"),)), output=OutputSchema(kind="regression"),
-        description=description,
-    )  # fmt: skip
-
-
-class Shelf:
-    """Opens runners that tell what becomes of them."""
-
-    def __init__(self, memory_bytes: int = 10) -> None:
-        self.opened: list[str] = []
-        self.closed: list[str] = []
-        self.failures: dict[str, BaseException] = {}
-        self.memory_bytes = memory_bytes
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.started = asyncio.Event()
-
-    async def open(self, _: Path, manifest: Manifest) -> "ShelfRunner":
-        label = f"{manifest.name}:{manifest.version}:{manifest.description}".rstrip(":")
-        self.opened.append(label)
-        self.started.set()
-        await self.gate.wait()
-        if label in self.failures:
-            raise self.failures[label]
-        return ShelfRunner(self, label)
-
-
-class ShelfRunner:
-    def __init__(self, shelf: Shelf, label: str) -> None:
-        self.memory_bytes = shelf.memory_bytes
-        self._shelf = shelf
-        self.label = label
-        self.closed = False
-
-    async def run(self, rows: Any, *, timeout: float, on_runaway: Any = None) -> Outputs:
-        assert not self.closed
-        return Outputs(np.zeros(len(rows)))
-
-    async def aclose(self) -> None:
-        assert not self.closed
-        self.closed = True
-        self._shelf.closed.append(self.label)
-
-
-@pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-def cache(shelf: Shelf, memory_bytes: int = 1000, **more: Any) -> LoadedModels:
-    return LoadedModels(shelf.open, lambda _: FOLDER, memory_bytes=memory_bytes, **more)
-
-
-async def use(models: LoadedModels, manifest: Manifest) -> str:
-    async with models.lease(manifest) as runner:
-        await runner.run(np.zeros((1, 1)), timeout=1)
-        return runner.label  # type: ignore[attr-defined, no-any-return]
-
-
-async def settle(until: Callable[[], bool] = lambda: False) -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-        if until():
-            return
-
+from support.model_shelf import FOLDER, Shelf, ShelfRunner, cache, manifest_of, settle, use
 
 # Once.
 
@@ -411,139 +334,3 @@ async def test_a_replaced_version_that_fails_afterwards_does_not_speak_for_the_n
     assert models.health()["status"] == "healthy"
     assert models.breakers["model:iris:v1.0"].state is CircuitState.CLOSED
     await models.aclose()
-
-
-# The end.
-
-
-async def test_closing_waits_for_the_requests_under_way_and_refuses_others(shelf: Shelf) -> None:
-    models = cache(shelf)
-    async with models.lease(manifest_of("iris")) as runner:
-        closing = asyncio.create_task(models.aclose())
-        await settle()
-        assert not closing.done()
-        with pytest.raises(OverloadedError, match="the service is stopping"):
-            await use(models, manifest_of("iris"))
-        await runner.run(np.zeros((1, 1)), timeout=1)
-    await closing
-    assert shelf.closed == ["iris:v1.0"]
-
-
-async def test_closing_breaks_off_what_is_being_loaded(shelf: Shelf) -> None:
-    models = cache(shelf)
-    shelf.gate.clear()
-    waiter = asyncio.create_task(use(models, manifest_of("iris")))
-    await shelf.started.wait()
-    await models.aclose()
-    with pytest.raises(OverloadedError, match="the service is stopping"):
-        await waiter
-
-
-async def test_closing_that_is_cancelled_closes_all_the_same(shelf: Shelf) -> None:
-    models = cache(shelf)
-    async with models.lease(manifest_of("iris")):
-        closing = asyncio.create_task(models.aclose())
-        await settle()
-        closing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await closing
-    assert shelf.closed == ["iris:v1.0"]
-
-
-async def test_a_runner_that_cannot_be_closed_does_not_disturb(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(_: ShelfRunner) -> None:
-        raise RuntimeError("stuck")
-
-    monkeypatch.setattr(ShelfRunner, "aclose", fail)
-    models = cache(shelf)
-    await use(models, manifest_of("iris"))
-    await models.aclose()
-    assert "a model could not be closed cleanly" in caplog.text
-
-
-# With a real registry.
-
-
-async def test_a_manifest_changed_on_disk_is_loaded_anew_under_traffic(tmp_path: Path) -> None:
-    bundled = ModelRegistry(tmp_path / "none")
-    default = bundled.manifest()
-    registry = ModelRegistry(tmp_path / "models")
-    registry.add(
-        "flower", "v1.0", bundled.folder_of(default) / "model.onnx", type="onnx", input=default.input,
-        output=default.output,
-    )  # fmt: skip
-    models = LoadedModels(open_runner, registry.folder_of, memory_bytes=2**30)
-    answered = 0
-    stop = False
-
-    async def ask() -> None:
-        nonlocal answered
-        while not stop:
-            async with models.lease(registry.manifest("flower")) as runner:
-                await runner.run(np.array([[5.1, 3.5, 1.4, 0.2]]), timeout=10)
-                answered += 1
-            await asyncio.sleep(0)
-
-    tasks = [asyncio.create_task(ask()) for _ in range(4)]
-    path = tmp_path / "models/flower/v1.0/manifest.json"
-    for number in range(5):
-        goal = answered + 20
-        while answered < goal:
-            await asyncio.sleep(0.001)
-        part = path.with_name("part")
-        part.write_text(json.dumps(json.loads(path.read_text()) | {"description": str(number)}))
-        part.replace(path)
-    stop = True
-    await asyncio.gather(*tasks)
-    assert registry.manifest("flower").description == "4"
-    await models.aclose()
-
-
-class Cache(RuleBasedStateMachine):
-    """Any order of taking, giving back and changing: no runner in hand is closed, none is left open at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.shelf = Shelf()
-        self.models = cache(self.shelf, memory_bytes=25)
-        self.leases: list[tuple[Any, Any]] = []
-        self.changes = dict.fromkeys("abcd", 0)
-
-    @rule(name=st.sampled_from("abcd"))
-    def take(self, name: str) -> None:
-        lease = self.models.lease(manifest_of(name, description=str(self.changes[name])))
-        self.leases.append((lease, self.loop.run_until_complete(lease.__aenter__())))
-
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        lease, _ = self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1)))
-        self.loop.run_until_complete(lease.__aexit__(None, None, None))
-
-    @rule(name=st.sampled_from("abcd"))
-    def change(self, name: str) -> None:
-        self.changes[name] += 1
-
-    @invariant()
-    def in_hand_is_open(self) -> None:
-        self.loop.run_until_complete(settle())
-        alive = len(self.shelf.opened) - len(self.shelf.closed)
-        assert self.models.health()["memory_bytes"] == 10 * alive
-        in_hand = {id(runner) for _, runner in self.leases}
-        assert 10 * alive <= max(25, 10 * (len(in_hand) + 1))
-        for _, runner in self.leases:
-            self.loop.run_until_complete(runner.run(np.zeros((1, 1)), timeout=1))
-
-    def teardown(self) -> None:
-        for lease, _ in self.leases:
-            self.loop.run_until_complete(lease.__aexit__(None, None, None))
-        self.loop.run_until_complete(self.models.aclose())
-        assert len(self.shelf.closed) == len(self.shelf.opened)
-        self.loop.close()
-
-
-TestCache = Cache.TestCase
-TestCache.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -26,8 +26,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import bulletproof
-from bulletproof.errors import ModelLoadError, classify
+from bulletproof.errors import classify
 from bulletproof.models import load_ai_model, sha256_of
+from support.model_files import failure, save
 
 ROWS, TARGET = load_iris(return_X_y=True)
 
@@ -51,12 +52,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, fitted: LogisticRegression) 
     return folder
 
 
-def failure(path: Any, model_type: str = "sklearn", **more: Any) -> ModelLoadError:
-    with pytest.raises(ModelLoadError) as caught:
-        load_ai_model(path, model_type, **more)
-    return caught.value
-
-
 class Evil:
     """Pickles to a call of ``function``."""
 
@@ -65,11 +60,6 @@ class Evil:
 
     def __reduce__(self) -> Any:
         return self.call
-
-
-def save(path: Path, value: Any) -> Path:
-    path.write_bytes(pickle.dumps(value))
-    return path
 
 
 # What loads.

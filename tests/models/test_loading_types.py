@@ -9,20 +9,9 @@ from typing import Any
 
 import pytest
 
-from bulletproof.errors import ModelLoadError
 from bulletproof.models import load_ai_model, register_loader, sha256_of
 from bulletproof.models import loading as loading_module
-
-
-def failure(path: Any, model_type: str = "sklearn", **more: Any) -> ModelLoadError:
-    with pytest.raises(ModelLoadError) as caught:
-        load_ai_model(path, model_type, **more)
-    return caught.value
-
-
-def save(path: Path, value: Any) -> Path:
-    path.write_bytes(pickle.dumps(value))
-    return path
+from support.model_files import failure, save
 
 
 @pytest.fixture(autouse=True)
