@@ -120,10 +120,8 @@ def _no_http(error: Exception, address: Address) -> BadResponseError:
     said = one_line(str(getattr(error, "message", "")), limit=100).partition(":")[0]  # after it comes what was sent
     large = re.search("more than|too many", said, re.IGNORECASE) is not None
     what = "headers that are too large or too many" if large else "something that is no HTTP"
-    hint = LEAVE_OUT if large else None
-    return BadResponseError(
-        f"{address.site} answers {what} ({said})", hint=hint, retryable=not large, url=shown(address)
-    )
+    more: dict[str, Any] = {"hint": LEAVE_OUT, "retryable": False} if large else {}
+    return BadResponseError(f"{address.site} answers {what} ({said})", url=shown(address), **more)
 
 
 def _told(error: BaseException) -> str:

@@ -38,6 +38,7 @@ T = TypeVar("T")
 USER_AGENT = f"bulletproof-ai/{__version__}"
 _CONDITIONS = ("If-None-Match", "If-Modified-Since")
 _CIRCLE = f"{LOOK} Some sites send in circles whoever takes no cookies, and none are taken here."
+_lost = partial(BadResponseError, hint=LOOK, retryable=False)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -203,7 +204,7 @@ class Fetcher:
                     return await read(answer, address, redirects)
                 address = _next(address, answer.headers.get("Location"))
             if address in seen:
-                raise _lost(f"the site redirects in a circle, to {shown(address)}", _CIRCLE)
+                raise _lost(f"the site redirects in a circle, to {shown(address)}", hint=_CIRCLE)
             seen.add(address)
         most = self.limits.max_redirects
         raise _lost(f"the site redirects more than {most} times, now to {shown(address)}")
@@ -251,10 +252,6 @@ class Fetcher:
 def _sound(value: str | None) -> str | None:
     """A validator that can be kept and sent back; what is none is left out."""
     return value if value and value.isascii() and value.isprintable() else None
-
-
-def _lost(message: str, hint: str = LOOK) -> BadResponseError:
-    return BadResponseError(message, hint=hint, retryable=False)
 
 
 def _next(address: Address, location: str | None) -> Address:
