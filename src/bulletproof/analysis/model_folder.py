@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bulletproof.analysis.classifier import TextClassifier
-from bulletproof.errors import AIError, ConfigurationError, ModelLoadError, classify
+from bulletproof.errors import AIError, ModelLoadError, classify
+from bulletproof.errors.installing import not_installed
 
 logger = logging.getLogger("bulletproof.analysis")
 
@@ -23,11 +24,7 @@ class SkopsClassifier:
         try:
             io = importlib.import_module("skops.io")
         except ImportError as error:
-            raise ConfigurationError(
-                f"skops is needed to load {path.name}",
-                code="missing_dependency",
-                hint="pip install 'bulletproof-ai[models]'",
-            ) from error
+            raise not_installed(f"skops is needed to load {path.name}", "models") from error
         try:
             self._model: Any = io.load(path, trusted=[])
         except Exception as error:

@@ -21,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bulletproof.cli.outputs import destination
-from bulletproof.errors import ConfigurationError, InputValidationError
+from bulletproof.errors import InputValidationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import load_settings
 
 if TYPE_CHECKING:
@@ -236,9 +237,7 @@ async def _jobs(working: bool) -> AsyncIterator["BatchJobs"]:
     try:
         from bulletproof.jobs import BatchJobs
     except ImportError as error:
-        raise ConfigurationError(
-            "batches are not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[pipeline]'"
-        ) from error
+        raise not_installed("batches are not installed", "pipeline") from error
     from bulletproof.monitor import default_monitor
     from bulletproof.processor import default_store
     from bulletproof.store import BatchStore

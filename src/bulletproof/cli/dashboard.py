@@ -9,6 +9,7 @@ import typer
 
 from bulletproof.cli.ports import check_free, is_free
 from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import Settings, load_settings
 
 _GRACE_SECONDS = 5
@@ -48,11 +49,7 @@ def run_dashboard(api: str, host: str, port: int) -> None:
     from bulletproof.dashboard import create_dashboard_app, missing
 
     if lacking := missing():
-        raise ConfigurationError(
-            f"the dashboard is not installed: {' and '.join(lacking)} missing",
-            code="missing_dependency",
-            hint="pip install 'bulletproof-ai[dashboard]'",
-        )
+        raise not_installed(f"the dashboard is not installed: {' and '.join(lacking)} missing", "dashboard")
     import uvicorn
 
     from bulletproof.service.logs import configure_logs

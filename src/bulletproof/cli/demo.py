@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 
 if TYPE_CHECKING:
     from bulletproof.cli.outage import Story
@@ -40,9 +40,7 @@ def outage(
     database.
     """
     if find_spec("openai") is None:
-        raise ConfigurationError(
-            "the openai SDK is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[llm]'"
-        )
+        raise not_installed("the openai SDK is not installed", "llm")
     with tempfile.TemporaryDirectory(prefix="bulletproof-demo-", ignore_cleanup_errors=True) as folder:
         good = asyncio.run(_show(Path(folder), seconds, workers))
     raise typer.Exit(not good)

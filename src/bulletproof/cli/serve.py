@@ -17,6 +17,7 @@ import typer
 from bulletproof.cli.dashboard import dashboard_beside
 from bulletproof.cli.ports import check_free
 from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import Settings, load_settings
 
 _FIGURES = "bulletproof-figures-"
@@ -49,9 +50,7 @@ def serve(
 
         check_binding(settings)
     except ImportError as error:
-        raise ConfigurationError(
-            "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
-        ) from error
+        raise not_installed("the service is not installed", "service") from error
     # Each worker process reads its settings from the environment.
     os.environ |= {"BULLETPROOF_HOST": settings.host, "BULLETPROOF_PORT": str(settings.port)}
     _check_app(settings, workers)

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bulletproof.cli.stress_cases import StressCase, stress_cases
-from bulletproof.errors import ConfigurationError, classify
+from bulletproof.errors import classify
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import load_settings
 
 if TYPE_CHECKING:
@@ -94,11 +95,7 @@ async def _client(stack: AsyncExitStack, url: str | None, api_key: str | None) -
     try:
         import httpx
     except ImportError as error:
-        raise ConfigurationError(
-            "the HTTP client is not installed",
-            code="missing_dependency",
-            hint="pip install 'bulletproof-ai[dashboard]'",
-        ) from error
+        raise not_installed("the HTTP client is not installed", "dashboard") from error
     headers = {"X-API-Key": api_key} if api_key else {}
     if url is not None:
         return await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=_CASE_SECONDS))

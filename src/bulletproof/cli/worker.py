@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import load_settings
 
 
@@ -31,9 +32,7 @@ def worker(
         from bulletproof.service.logs import configure_logs
         from bulletproof.service.sharing import shared_memory
     except ImportError as error:
-        raise ConfigurationError(
-            "the service is not installed", code="missing_dependency", hint="pip install 'bulletproof-ai[service]'"
-        ) from error
+        raise not_installed("the service is not installed", "service") from error
     from bulletproof.jobs.worker import run_until_told
     from bulletproof.monitor import AIErrorMonitor
     from bulletproof.processor import AIDataProcessor, default_analyzer, door_workers

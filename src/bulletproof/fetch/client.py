@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulletproof.errors import ConfigurationError, FileTooLargeError, ServiceTimeoutError
+from bulletproof.errors import FileTooLargeError, ServiceTimeoutError
+from bulletproof.errors.installing import not_installed
 from bulletproof.fetch.address import Address
 from bulletproof.fetch.failures import translating
 from bulletproof.fetch.guard import Attempt, Guard, attempt
@@ -89,11 +90,7 @@ class Client:
             try:
                 import aiohttp
             except ImportError as error:
-                raise ConfigurationError(
-                    "aiohttp, which gets pages, is not installed",
-                    code="missing_dependency",
-                    hint="pip install 'bulletproof-ai[pipeline]'",
-                ) from error
+                raise not_installed("aiohttp, which gets pages, is not installed", "pipeline") from error
             limits = self.limits
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(

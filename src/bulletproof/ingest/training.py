@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bulletproof.errors import (
     AIError,
-    ConfigurationError,
     FileTooLargeError,
     InputValidationError,
     InvalidFileError,
     ResourceError,
 )
+from bulletproof.errors.installing import not_installed
 from bulletproof.ingest.encoding import bom_of
 from bulletproof.ingest.json_stream import JsonCursor, kind_of
 from bulletproof.ingest.notes import Notes
@@ -194,11 +194,7 @@ def _table(features: Any, labels: Sequence[Any]) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError as error:
-        raise ConfigurationError(
-            "pandas is needed to load training data and cannot be imported",
-            code="missing_dependency",
-            hint="Install it: pip install 'bulletproof-ai[models]'.",
-        ) from error
+        raise not_installed("pandas is needed to load training data and cannot be imported", "models") from error
     if not isinstance(features, list):
         raise InvalidFileError(f"X is {kind_of(features)}; expected an array of rows", field="X")
     if len(features) != len(labels):

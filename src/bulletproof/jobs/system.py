@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import sqlalchemy as sa
 
-from bulletproof.errors import ConfigurationError, redact
+from bulletproof.errors import redact
+from bulletproof.errors.installing import not_installed
 from bulletproof.store.address import Address
 from bulletproof.store.damage import JOBS_FILE, clear_way
 from bulletproof.store.failures import explain
@@ -68,11 +69,7 @@ class JobTables:
         try:
             from dbos import DBOSClient
         except ImportError as error:
-            raise ConfigurationError(
-                "the engine for durable jobs is not installed",
-                code="missing_dependency",
-                hint="pip install 'bulletproof-ai[pipeline]'",
-            ) from error
+            raise not_installed("the engine for durable jobs is not installed", "pipeline") from error
         self.address = self._shown = address
         if address.path is not None:
             path = address.path.with_name(JOBS_FILE)

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -86,9 +87,5 @@ def import_sdk() -> Any:
     try:
         import openai
     except ImportError as error:
-        raise ConfigurationError(
-            f"the openai package cannot be imported: {error}",
-            code="missing_dependency",
-            hint="Install it: pip install 'bulletproof-ai[llm]'",
-        ) from error
+        raise not_installed(f"the openai package cannot be imported: {error}", "llm") from error
     return openai

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bulletproof.errors import (
     BadResponseError,
-    ConfigurationError,
     DeadlineExceededError,
     ErrorType,
     ExternalServiceError,
@@ -22,6 +21,7 @@ from bulletproof.errors import (
     ServiceUnavailableError,
     classify,
 )
+from bulletproof.errors.installing import not_installed
 from bulletproof.models.manifest import Manifest
 from bulletproof.models.predictor import Outputs
 from bulletproof.models.runner import OnRunaway
@@ -68,9 +68,7 @@ class RemoteRunner:
         try:
             import httpx
         except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                "a remote model needs httpx", code="missing_dependency", hint="pip install 'bulletproof-ai[remote]'"
-            ) from error
+            raise not_installed("a remote model needs httpx", "remote") from error
         self.memory_bytes = 0
         self._manifest = manifest
         self._name = f"the server of {manifest.title}"

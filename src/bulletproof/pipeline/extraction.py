@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from bulletproof.analysis import Analyzer, AnalyzerChain
 from bulletproof.analysis.language import LanguageDetector
-from bulletproof.errors import ConfigurationError, DeadlineExceededError, InputValidationError, ResourceError
+from bulletproof.errors import DeadlineExceededError, InputValidationError, ResourceError
+from bulletproof.errors.installing import not_installed
 from bulletproof.llm import LLMClient, Protection
 from bulletproof.pipeline.asking import ask_for_text
 from bulletproof.pipeline.content import Kind, decode, kind_of
@@ -88,11 +89,7 @@ class Extractor:
     ) -> None:
         missing = [name for name in _LIBRARIES if find_spec(name) is None]
         if missing:
-            raise ConfigurationError(
-                f"what reads documents is not installed: {', '.join(missing)}",
-                code="missing_dependency",
-                hint="pip install 'bulletproof-ai[pipeline]'",
-            )
+            raise not_installed(f"what reads documents is not installed: {', '.join(missing)}", "pipeline")
         self._timeout = timeout
         self._llm = llm
         self._policy = policy

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.pipeline.items import ProcessingItem, ProcessingStatus
 
 _SHOWN = 20
@@ -50,11 +50,7 @@ class StatusReport(dict[str, Any]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise ConfigurationError(
-                "a table of the items needs pandas",
-                code="missing_dependency",
-                hint="pip install 'bulletproof-ai[models]'",
-            ) from error
+            raise not_installed("a table of the items needs pandas", "models") from error
         columns = ["url", "status", "stage", "code", "error_type", "error", "hint", "retry_count"]
         rows = []
         for item in self._items:

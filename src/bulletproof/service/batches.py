@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from bulletproof.errors import ConfigurationError, InputValidationError
+from bulletproof.errors import InputValidationError
+from bulletproof.errors.installing import not_installed
 from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.url_lists import listed_urls
 from bulletproof.service.access import form_problem, services_of
@@ -277,9 +278,7 @@ def jobs_of(request: Request) -> "BatchJobs":
     """
     jobs = services_of(request).jobs
     if jobs is None:
-        raise ConfigurationError(
-            "batches are not installed here", code="missing_dependency", hint="pip install 'bulletproof-ai[pipeline]'"
-        )
+        raise not_installed("batches are not installed here", "pipeline")
     return jobs
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bulletproof.errors import ConfigurationError
+from bulletproof.errors.installing import not_installed
 
 FILE_NAME = "results.db"
 
@@ -111,11 +112,7 @@ def _postgresql(rest: str) -> Address:
     if parts.fragment or "@" in parts.path or not all(ports):
         raise ConfigurationError("the database URL cannot be read: host or port make no sense", hint=_ENCODE)
     if find_spec("asyncpg") is None:
-        raise ConfigurationError(
-            "the driver for PostgreSQL is not installed",
-            code="missing_dependency",
-            hint="pip install 'bulletproof-ai[postgres]'",
-        )
+        raise not_installed("the driver for PostgreSQL is not installed", "postgres")
     kept = [(key, value) for key, value in query if key not in _NOT_FOR_SERVER]
     where = hosts or next((value for key, value in kept if key == "host"), "")
     # A path in front of the name of the database is the folder of a socket.
