@@ -20,9 +20,6 @@ async def known_query(request: Request) -> None:
     """Refuse a parameter that the route does not know: of a misspelt filter nobody would see that it does nothing.
 
     A route that has none takes any, which probes and proxies add to be sure that nothing answers from memory.
-
-    Raises:
-        InputValidationError: There is one.
     """
     if not request.query_params:
         return

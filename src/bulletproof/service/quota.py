@@ -126,12 +126,7 @@ class Meter:
     def headers(self, subject: str, *, size: int = 0) -> dict[str, str]:
         """Return the headers that tell a caller where it stands (draft-ietf-httpapi-ratelimit-headers-10).
 
-        Args:
-            subject: The caller.
-            size: Bytes that it wanted to send when it was refused.
-
-        Returns:
-            The headers; ``t`` is the wait that ``admit`` tells where something is used up, else the end of its window.
+        Where a request of so many bytes is refused, ``t`` is the wait that ``admit`` tells, else the window's end.
         """
         if not self.limits:
             return {}
