@@ -58,12 +58,14 @@ def overload(found: Figures) -> list[str]:
     kept = "; ".join(f"{name} {one['kept']:.0%} and {one['kept_of_cpu']:.0%}" for name, one in found.items()
                      if isinstance(one, dict) and "steps" in one)  # fmt: skip
     return [
-        (f"Requests per second and milliseconds, at so many times the capacity, in {found['rounds']} rounds of "
-        f"{found['seconds']:g} s for each: rates are averages, times those of the worst round. Of the best "
-        f"goodput, and of what was answered for a second of the service's CPU time at best, ten times the capacity left: {kept}. Answered is "
-        f"what came within {found['deadline_s']:g} s. The service had the cores {found['service_cores']}, its clients "
-        f"{found['clients_cores']}. The last column is a server that does nothing, beside the clients at the same "
-        "moment."),
+        (
+            f"Requests per second and milliseconds, at so many times the capacity, in {found['rounds']} rounds of "
+            f"{found['seconds']:g} s for each: rates are averages, times those of the worst round. Of the best goodput, "
+            "and of what was answered for a second of the service's CPU time at best, ten times the capacity left: "
+            f"{kept}. Answered is what came within {found['deadline_s']:g} s. The service had the cores "
+            f"{found['service_cores']}, its clients {found['clients_cores']}. The last column is a server that does "
+            "nothing, beside the clients at the same moment."
+        ),
         *_table(("load on", "capacity", "load", "answered", "p99", "refused", "p50", "p95", "p99", "`/health/live` p99",
                  "idle server p99"), rows),
     ]  # fmt: skip
