@@ -60,9 +60,9 @@ def overload(found: Figures) -> list[str]:
     return [
         (
             f"Requests per second and milliseconds, at so many times the capacity, in {found['rounds']} rounds of "
-            f"{found['seconds']:g} s for each: rates are averages, times those of the worst round. Of the best goodput, "
-            "and of what was answered for a second of the service's CPU time at best, ten times the capacity left: "
-            f"{kept}. Answered is what came within {found['deadline_s']:g} s. The service had the cores "
+            f"{found['seconds']:g} s for each: rates are averages, times those of the worst round. Of the best "
+            "goodput, and of what was answered for a second of the service's CPU time at best, ten times the capacity "
+            f"left: {kept}. Answered is what came within {found['deadline_s']:g} s. The service had the cores "
             f"{found['service_cores']}, its clients {found['clients_cores']}. The last column is a server that does "
             "nothing, beside the clients at the same moment."
         ),

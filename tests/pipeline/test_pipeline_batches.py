@@ -108,7 +108,7 @@ async def test_urls_come_from_anywhere(scripted: Make, tmp_path: Path, kind: str
 
 
 async def test_a_file_that_is_not_there_is_said_so(scripted: Make, tmp_path: Path) -> None:
-    with pytest.raises(InputValidationError, match=r"there is no file of URLs '.*none\.txt'"):
+    with pytest.raises(InputValidationError, match=r"the file of URLs '.*none\.txt' cannot be read: No such file"):
         await scripted().process_batch(tmp_path / "none.txt")
 
 
@@ -120,6 +120,14 @@ async def test_what_is_no_list_of_urls_is_said_so(
     pipeline = scripted(settings=settings, durable=True) if durable else scripted()
     with pytest.raises(InputValidationError, match=f"URLs have to be a list, .*not {type(given).__name__}"):
         await pipeline.process_batch(given)
+
+
+async def test_a_file_may_have_any_encoding_a_text_may_have(scripted: Make, tmp_path: Path) -> None:
+    file = tmp_path / "urls.txt"
+    file.write_bytes("# pages\nhttp://a.example/café\n".encode("utf-16"))
+    pipeline = scripted()
+    await pipeline.process_batch(file)
+    assert [item.url for item in pipeline.items] == ["http://a.example/café"]
 
 
 async def test_no_urls_are_a_batch_too(scripted: Make) -> None:

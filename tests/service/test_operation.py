@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bulletproof.errors import StoreError
+from bulletproof.errors import ConfigurationError, StoreError
 from bulletproof.service import create_app
 
 
@@ -27,6 +27,12 @@ async def test_health_is_degraded_when_the_store_is_down(app: Any, client: httpx
     assert response.status_code == 200
     assert response.json()["status"] == "degraded"
     assert response.json()["components"]["store"]["code"] == "database_unavailable"
+
+
+def test_a_wrong_list_of_hosts_is_told_when_the_app_is_made(settings: Any) -> None:
+    settings.fetch_allow_hosts = ("10.0.0.0/99",)
+    with pytest.raises(ConfigurationError, match=r"allow_hosts: '10\.0\.0\.0/99' is none of host, host:port"):
+        create_app(settings)
 
 
 async def test_critical_health_is_503(app: Any, client: httpx.AsyncClient) -> None:

@@ -1,6 +1,6 @@
 """Lists of URLs in files: one a line, in whatever encoding a file of texts may have."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ from bulletproof.ingest.notes import Notes
 from bulletproof.ingest.records import IngestLimits
 
 
-def listed_urls(source: BinaryIO | Path, notes: Notes) -> Iterator[list[str]]:
+def listed_urls(source: BinaryIO | Path, notes: Notes) -> Generator[list[str]]:
     """Read a list of URLs a block at a time; empty lines and those that begin with ``#`` are left out.
 
     Args:

@@ -1,18 +1,21 @@
 """Where URLs come from: lists, iterators, async iterators, files."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence, Sized
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bulletproof.errors import InputValidationError
+from bulletproof.ingest.notes import Notes
+from bulletproof.ingest.url_lists import listed_urls
 
 T = TypeVar("T")
 UrlSource = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 _PIECE = 500
+_log = logging.getLogger("bulletproof.pipeline")
 
 
 def expected(source: Any) -> int | None:
@@ -40,13 +43,13 @@ def is_at_hand(source: Any) -> bool:
 async def pieces(source: UrlSource) -> AsyncIterator[Sequence[Any]]:
     """Go through URLs in pieces: those of an iterable, the lines of a file, or the one that a string is.
 
-    Of a file, read in threads, empty lines and those that begin with ``#`` are left out.
+    Of a file, read in threads, empty lines and those that begin with ``#`` are left out; see ``listed_urls``.
     """
     if isinstance(source, str) and "://" in source:
         yield [source]
     elif isinstance(source, str | os.PathLike):
-        async for lines in _lines(Path(source)):
-            yield [url for line in lines if (url := line.strip()) and not url.startswith("#")]
+        async for urls in _listed(Path(source)):
+            yield urls
     elif isinstance(source, Sequence) and not isinstance(source, bytes):
         for first in range(0, len(source), _PIECE):
             yield source[first : first + _PIECE]
@@ -59,15 +62,10 @@ async def pieces(source: UrlSource) -> AsyncIterator[Sequence[Any]]:
         )
 
 
-async def _lines(path: Path) -> AsyncIterator[list[str]]:
-    try:
-        file = await asyncio.to_thread(path.open, encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError as error:
-        raise InputValidationError(f"there is no file of URLs {str(path)!r}", code="file_not_found") from error
-    except OSError as error:
-        raise InputValidationError(
-            f"the file of URLs {str(path)!r} cannot be read: {error.strerror}", code="permission_denied"
-        ) from error
-    with closing(file):
-        while lines := await asyncio.to_thread(lambda: list(islice(file, _PIECE))):
-            yield lines
+async def _listed(path: Path) -> AsyncIterator[list[str]]:
+    notes = Notes()
+    with closing(listed_urls(path, notes)) as lines:
+        while (urls := await asyncio.to_thread(next, lines, None)) is not None:
+            yield urls
+    for warning in notes.texts:
+        _log.warning("the file of URLs %r: %s", str(path), warning)

@@ -181,8 +181,9 @@ class KeyRing:
 
 
 def _unreadable(path: Path, why: str, held: Sequence[Key]) -> ConfigurationError:
+    kept = f"; the {len(held)} keys that were read before still hold" if held else ""
     return ConfigurationError(
-        f"the key file {path} cannot be read: {why}; the {len(held)} keys that were read before still hold",
+        f"the key file {path} cannot be read: {why}{kept}",
         hint="Restore the file and see 'bulletproof keys list'; with it broken the service does not start again.",
     )
 

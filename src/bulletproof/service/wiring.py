@@ -20,6 +20,7 @@ from bulletproof._version import __version__
 from bulletproof.chaos import Chaos
 from bulletproof.dashboard import mount
 from bulletproof.errors import Diagnosis, InputValidationError, classify
+from bulletproof.fetch.guard import Guard
 from bulletproof.llm import LLMCall
 from bulletproof.models import LoadedModels, ModelRegistry, ModelServer, open_runner
 from bulletproof.monitor import AIErrorMonitor
@@ -123,6 +124,7 @@ def create_app(
         ConfigurationError: A setting is wrong.
     """
     settings = settings if settings is not None else load_settings()
+    Guard(settings.fetch_allow_hosts, settings.fetch_allow_ports)  # what is wrong there is told now, not by a batch
     own = processor is None
     if processor is None:
         monitor = AIErrorMonitor()
