@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 from bulletproof.cli import batch as module
 from bulletproof.cli.batch import _command, _log
+from support.web import Answer, page
 
 
 @pytest.fixture
@@ -74,12 +77,21 @@ def test_a_list_is_processed_and_its_results_written(command: Any, urls: Path, t
 def test_interrupted_the_same_command_goes_on_where_it_was(
     command: Any, urls: Path, web: Any, how: signal.Signals
 ) -> None:
+    over = threading.Event()
+
+    async def last_page() -> AsyncIterator[bytes]:
+        while not over.is_set():
+            await asyncio.sleep(0.02)
+        yield page(59)
+
+    web.put("/page/59", lambda _: Answer(pieces=last_page()))
     first = command("run", str(urls), "--json", "--key", "mine", "--priority", "2")
     limit = time.monotonic() + 60
     while sum(web.hits[path] for path in web.hits if path.startswith("/page/")) < 15:
         assert time.monotonic() < limit
         time.sleep(0.02)
     first.send_signal(how)
+    over.set()
     code, _, err = done(first)
     if how is not signal.SIGKILL:
         assert code == 130
