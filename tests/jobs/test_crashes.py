@@ -13,7 +13,6 @@ from bulletproof.errors import StoreError
 from bulletproof.jobs import BatchJobs
 from bulletproof.jobs.system import JOB_SCHEMA
 
-
 UNDER_WAY = 8 + 6 * 8
 """Most items that a process has fetched and not saved: those that run, and those that wait for the store."""
 
