@@ -44,9 +44,9 @@ def test_two_workers_report_as_one_and_remember_over_a_restart(serve: Any) -> No
         return bool(body["total_errors"] == 10 and body["files"] == {"invalid_json": 10, "success": 1})
 
     eventually(lambda: all_agree(address, seen))
-    assert all_agree(address, lambda body: body["by_code"] == {"invalid_json": 10})
+    eventually(lambda: all_agree(address, lambda body: body["by_code"] == {"invalid_json": 10}))
     kind = ask(address, "/errors").json()["errors"][0]["fingerprint"]
-    assert all_agree(address, lambda body: body["count"] == 10, f"/errors/{kind}")
+    eventually(lambda: all_agree(address, lambda body: body["count"] == 10, f"/errors/{kind}"))
     for _ in range(ROUNDS):
         text = ask(address, "/metrics", headers={"Accept": "text/plain"}).text
         (count,) = re.findall(r"^bulletproof_errors_total{.*} (.*)$", text, re.MULTILINE)
@@ -55,13 +55,13 @@ def test_two_workers_report_as_one_and_remember_over_a_restart(serve: Any) -> No
 
     asked = {"X-Requested-With": "test"}
     httpx.post(f"{address}/breakers/database/force-open", headers=asked)
-    eventually(lambda: all_agree(address, lambda body: is_in(body, "forced_open"), "/breakers"), 5)
+    eventually(lambda: all_agree(address, lambda body: is_in(body, "forced_open"), "/breakers"))
     httpx.post(f"{address}/breakers/database/enable", headers=asked)
-    eventually(lambda: all_agree(address, lambda body: is_in(body, "closed"), "/breakers"), 5)
+    eventually(lambda: all_agree(address, lambda body: is_in(body, "closed"), "/breakers"))
 
     serve.stop()
     address = serve(workers=2)
-    assert all_agree(address, lambda body: body["total_errors"] == 10 and not body["files"])
+    eventually(lambda: all_agree(address, lambda body: body["total_errors"] == 10 and not body["files"]))
 
 
 def test_without_its_database_the_service_counts_alone_and_says_so_once(serve: Any, tmp_path: Any) -> None:
