@@ -136,6 +136,63 @@ async def test_a_body_that_is_still_on_its_way_is_read_and_thrown_away(settings:
         writer.close()
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1\r\nConnection: close", b"HTTP/1.0"])
+@pytest.mark.parametrize(("key", "expected"), [(b"one", 503), (b"wrong", 401)])
+async def test_who_sends_a_last_request_hears_the_answer_before_the_connection_ends(
+    settings: Settings, line: bytes, key: bytes, expected: int
+) -> None:
+    settings.api_keys = (SecretStr("one"),)
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app, app.state.services.keys.find("one").owner)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        more = b"X-API-Key: %s\r\nContent-Length: 3000000\r\n\r\n" % key
+        writer.write((REQUEST % more).replace(b"HTTP/1.1", line))
+        status, headers, _ = await answer(reader)
+        assert (status, headers["connection"]) == (expected, "close")
+        for _ in range(3):  # a reset would be an error here
+            writer.write(b"x" * 1_000_000)
+            await writer.drain()
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+async def test_an_empty_line_before_a_request_is_not_taken_for_one(settings: Settings) -> None:
+    settings.api_keys = (SecretStr("one"),)
+    app = create_app(settings)
+    known, unknown = (WHOLE.replace(b"Host:", b"X-API-Key: %s\r\nHost:" % key) for key in (b"one", b"two"))
+    async with served(app) as port:
+        fill(app, app.state.services.keys.find("one").owner)
+        for request, status in ((known, 503), (unknown, 401)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"\r\n\r\n" + request.replace(BODY, b"x" * len(BODY)))
+            assert (await answer(reader))[0] == status
+            writer.close()
+        refused = REQUEST % b"X-API-Key: one\r\nContent-Length: 0\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\r\n\r\n" + refused)
+        assert (await answer(reader))[0] == 503
+        writer.write(b"\r\n\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await answer(reader))[0] == 200  # and nothing came before it
+        writer.close()
+
+
+async def test_a_short_key_is_not_told_from_wrong_ones_to_who_has_guessed_often(settings: Settings) -> None:
+    settings.api_keys = (SecretStr("one"),)
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app, app.state.services.keys.find("one").owner)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        told = []
+        for key in (b"wrong",) * 61 + (b"one",):
+            writer.write(WHOLE.replace(b"Host:", b"X-API-Key: %s\r\nHost:" % key))
+            told.append((await answer(reader))[0])
+        writer.close()
+    assert told == [401] * 60 + [429, 429]
+
+
 async def test_who_may_not_come_in_is_told_so_also_when_it_is_full(settings: Settings) -> None:
     settings.api_keys = (SecretStr("one"), SecretStr("another"))
     app = create_app(settings)

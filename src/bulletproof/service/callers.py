@@ -101,13 +101,17 @@ class Callers:
 
         Raises:
             AccessDeniedError: It may not.
+            TooManyRequestsError: Its address has shown too many wrong keys, and its key can be guessed.
         """
         if not self._keys.wanted:
             return self.caller(scope, headers)
         self._hosts.check(scope["path"], headers)
-        key = self._keys.find(_key_of(headers) or "")
+        given = _key_of(headers) or ""
+        key = self._keys.find(given)
         if key is None or scope_of(scope["method"], scope["path"]) not in key.scopes:
             return None
+        if len(given) < LONG:
+            self.meter.check_refused(_address_of(scope))
         return Caller(key.owner, known=True, scopes=key.scopes)
 
     def bounds(self, scope: Scope) -> bool:

@@ -1,8 +1,9 @@
 """The connections of ``bulletproof serve``: bounded in number and in time, and none cut off when the service stops."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -36,6 +37,7 @@ class Connections(HttpToolsProtocol):
     _between = True  # no request has begun that is not all there
     _begun: bytes | None = None  # what was received last, if it is the beginning of a request
     _held: bytes | None = None  # a request that waits for its refusal
+    _ends = False  # the last answer is given, and the connection closed when the request is all there
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or tell it that there are too many."""
@@ -88,8 +90,10 @@ class Connections(HttpToolsProtocol):
         if self._refused:
             return
         super().on_headers_complete()
-        if self._retiring and self.cycle is not None:
-            self.cycle.keep_alive = False
+        if self.cycle is not None:
+            self.cycle.transport = cast("asyncio.Transport", _Parting(self.transport, self._end))
+            if self._retiring:
+                self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """Read what is left of a body that was not wanted, but not for long."""
@@ -102,6 +106,8 @@ class Connections(HttpToolsProtocol):
         """End the time for a body that nobody read."""
         self._stop_timer()
         self._between, self._begun = True, None
+        if self._ends:
+            self.transport.close()
         if not self._refused:
             super().on_message_complete()
         elif not self.transport.is_closing():
@@ -128,8 +134,7 @@ class Connections(HttpToolsProtocol):
         if answer is None:
             return False
         self._send_refusal(answer, b"connection: close\r\n" if ends else b"")
-        if ends:
-            self.transport.close()
+        self._ends = ends
         return True
 
     def _hold(self, data: bytes) -> bool:
@@ -191,6 +196,14 @@ class Connections(HttpToolsProtocol):
         self.transport.write(f"HTTP/1.1 {status}\r\n{head}".encode() + content)
         self.transport.close()
 
+    def _end(self) -> None:
+        """Close the connection, but not on one who is still sending: that would take the answer from it."""
+        if self._between:
+            self.transport.close()
+        else:
+            self._ends = True
+            self._close_in(_REST_SECONDS)
+
     def _close_in(self, seconds: float) -> None:
         self._stop_timer()
         self._timer = self.loop.call_later(seconds, self.transport.close)
@@ -199,6 +212,15 @@ class Connections(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Parting:
+    """What the cycle of a request needs of its transport, closed in another way."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 def _invalid(what: str) -> InputValidationError:

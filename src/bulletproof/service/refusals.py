@@ -75,7 +75,8 @@ class Refusals:
         answer = self.refuse(request)
         if answer is not None and begun is not None and len(self._known) < _KNOWN:
             head, end, _ = begun.partition(_END_OF_HEAD)
-            if end and "transfer-encoding" not in headers:
+            # An empty line before a request is no request, but the parser lets it pass.
+            if end and head.startswith(b"POST ") and "transfer-encoding" not in headers:
                 self._known[_host_of(scope["client"]), head] = request
         return answer
 
