@@ -130,11 +130,16 @@ async def test_the_status_says_since_when_nobody_has_worked_on_a_batch_and_how_t
     await until(is_worked_on)
     report = await watcher.status(batch.id)
     assert (report["status"], report["idle_seconds"] < 10, report["notice"]) == ("running", True, None)
+
+    async def comes_on() -> bool:
+        return (await watcher.status(batch.id))["seconds_left"] is not None
+
+    await until(comes_on)
     process.kill()
     process.wait(10)
     watcher.store._now = watcher._now = lambda: datetime.now(UTC) + timedelta(minutes=1)
     report = await watcher.status(batch.id)
-    assert (report["status"], report["workers"]) == ("running", 0)
+    assert (report["status"], report["workers"], report["seconds_left"]) == ("running", 0, None)
     assert 60 <= report["idle_seconds"] < 80
     assert f"{report['idle_seconds']:.0f} s; " in report["notice"]
     assert f"bulletproof batch resume {batch.id}" in report["notice"]

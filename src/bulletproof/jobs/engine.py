@@ -200,7 +200,7 @@ class BatchJobs:
             failed in any of the ``workers`` (processes) that worked on it within the last seconds; while it is queued
             or running ``idle_seconds`` since one did and, when none seems to live, a ``notice`` of how to go on;
             ``items_per_second``, of late while it is worked on, else since it was made; ``seconds_left`` (None when it
-            cannot be told), ``elapsed_seconds``, ``created_at``,
+            cannot be told, as when nobody seems to work on it), ``elapsed_seconds``, ``created_at``,
             ``updated_at``, ``finished_at``; ``failed_items`` (the first 20: ``url``, ``stage``, ``code``, ``error``,
             ``hint``, and ``attempts`` by stage), ``failed_items_left_out``, and ``attempts``: tries of all items and
             stages, of a batch of more than 100,000 as they were measured.
@@ -420,5 +420,5 @@ def _idle(batch_id: str, seconds: float, own: bool) -> dict[str, Any]:
 
 def _pace(report: Mapping[str, Any], rate: float) -> dict[str, Any]:
     left = report["total"] - report["done"]
-    going = report["status"] in ACTIVE and rate > 0
+    going = report["status"] in ACTIVE and rate > 0 and not report.get("notice")
     return {"items_per_second": round(rate, 3), "seconds_left": round(left / rate, 1) if going else None}
