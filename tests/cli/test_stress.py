@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from bulletproof.cli.main import app
-from bulletproof.cli.stress import Outcome, _expected, _short, _show
+from bulletproof.cli.stress import Outcome, _expected, _short, _show, run_case
 from bulletproof.cli.stress_cases import StressCase, stress_cases
 
 SEED = {
@@ -76,10 +77,40 @@ def careless() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.fixture
+def busy() -> Iterator[str]:
+    """A service that is busy, not busy, and from then on busy."""
+    statuses = [503, 422]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(statuses.pop(0) if statuses else 503)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
 def test_a_service_that_answers_a_bare_500_is_all_surprises(careless: str) -> None:
     done = CliRunner().invoke(app, ["stress", "--url", careless])
     assert done.exit_code == 1
     assert "0 of " in done.stdout
+
+
+async def test_a_service_that_is_busy_is_asked_once_more_when_it_says(busy: str) -> None:
+    case = StressCase("t.json", "", lambda: b"[", (422,), ("invalid_json",))
+    async with httpx.AsyncClient(base_url=busy) as client:
+        assert [(await run_case(client, case)).got for _ in range(2)] == ["422", "503"]
 
 
 def test_a_service_that_is_not_there_is_told_of() -> None:

@@ -290,4 +290,5 @@ async def test_a_query_parameter_that_a_route_does_not_know_is_named_with_those_
 async def test_what_probes_and_proxies_add_to_an_address_without_parameters_does_no_harm(
     client: httpx.AsyncClient,
 ) -> None:
-    assert (await client.get("/health/live?_=1764015000")).status_code == 200
+    for path in ("/health/live?_=1764015000", "/metrics?format=prometheus"):
+        assert (await client.get(path)).status_code == 200

@@ -193,6 +193,29 @@ async def test_a_short_key_is_not_told_from_wrong_ones_to_who_has_guessed_often(
     assert told == [401] * 60 + [429, 429]
 
 
+async def test_one_who_has_nothing_more_to_say_hears_the_answer(settings: Settings) -> None:
+    app = create_app(settings)
+    async with served(app) as port:
+        fill(app)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(WHOLE)
+        assert (await answer(reader))[0] == 503
+        writer.write(WHOLE)
+        writer.write_eof()
+        assert (await answer(reader))[0] == 503
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_post_that_asks_for_a_websocket_is_refused_in_the_form_of_every_error(settings: Settings) -> None:
+    async with served(create_app(settings)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(WHOLE.replace(b"Host:", b"Connection: Upgrade\r\nUpgrade: websocket\r\nHost:"))
+        status, _, told = await answer(reader)
+        assert (status, told["status"]) == (400, "error")
+        writer.close()
+
+
 async def test_who_may_not_come_in_is_told_so_also_when_it_is_full(settings: Settings) -> None:
     settings.api_keys = (SecretStr("one"), SecretStr("another"))
     app = create_app(settings)

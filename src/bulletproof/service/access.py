@@ -19,9 +19,10 @@ def services_of(request: Request) -> "Services":
 async def known_query(request: Request) -> None:
     """Refuse a parameter that the route does not know: of a misspelt filter nobody would see that it does nothing.
 
-    A route that has none takes any, which probes and proxies add to be sure that nothing answers from memory.
+    A route that has none takes any, which probes and proxies add to be sure that nothing answers from memory, and so
+    does the one of the metrics: scrapers send parameters of their own.
     """
-    if not request.query_params:
+    if not request.query_params or request.url.path == "/metrics":
         return
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     unknown = next((name for name in request.query_params if name not in known), None)

@@ -60,6 +60,11 @@ class Connections(HttpToolsProtocol):
         elif not self._hold(data):
             self._receive(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Stay open for an answer that is held back, if the client has nothing more to say."""
+        self._ends = self._held is not None
+        return self._ends
+
     def _receive(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self._begun = data if self._between else None
@@ -161,6 +166,12 @@ class Connections(HttpToolsProtocol):
         else:
             self._send_refusal(answer)
             self._await_next()
+        if self._ends:
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        # Else the library of websockets answers what is none, in a form of its own.
+        return self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     @property
     def _busy(self) -> bool:
