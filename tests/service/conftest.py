@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bulletproof.service import create_app
+from bulletproof.service.quota import Meter
 from bulletproof.settings import Settings
 from support.wire import fine, judge, wire
 
@@ -101,3 +102,10 @@ def serve(tmp_path: Path, free_port: int) -> Iterator[Serve]:
     serve = Serve(tmp_path, free_port)
     yield serve
     serve.stop()
+
+
+@pytest.fixture
+def mid_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meters stand in the middle of this minute: none begins while requests are counted."""
+    moment = time.time() // 60 * 60 + 30
+    monkeypatch.setitem(Meter.__init__.__kwdefaults__ or {}, "now", lambda: moment)

@@ -139,6 +139,7 @@ async def predict(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
     return await client.post("/predict", json={"input_data": [5.1, 3.5, 1.4, 0.2]}, headers=headers)
 
 
+@pytest.mark.usefixtures("mid_minute")
 async def test_a_caller_above_its_rate_is_told_when_to_come_again(settings: Settings, client_of: Clients) -> None:
     settings.requests_per_minute = 2
     app = create_app(settings)
@@ -153,6 +154,7 @@ async def test_a_caller_above_its_rate_is_told_when_to_come_again(settings: Sett
         assert (await client.get("/health")).status_code == 200
 
 
+@pytest.mark.usefixtures("mid_minute")
 async def test_limits_hold_for_each_key_and_over_a_restart(settings: Settings, client_of: Clients) -> None:
     settings.requests_per_minute, settings.api_keys = 2, (SecretStr("one"), SecretStr("two"))
     for expected in (200, 429):

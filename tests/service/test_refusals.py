@@ -229,6 +229,7 @@ async def test_who_may_not_come_in_is_told_so_also_when_it_is_full(settings: Set
         writer.close()
 
 
+@pytest.mark.usefixtures("mid_minute")
 async def test_limits_of_a_caller_count_what_is_refused(settings: Settings) -> None:
     settings.requests_per_minute = 3
     app = create_app(settings)
